@@ -1,0 +1,1 @@
+"""LightningDataModules, one file a dataset; `base.py` holds the split, the loaders and batch transforms."""

@@ -1,0 +1,100 @@
+"""The CIFAR-10 colour photographs."""
+
+import pickle
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torchvision import datasets
+
+from leyden.data.base import Batch, ImageDataModule
+from leyden.data.files import data_folder, download, read_verified
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)  # R, G, B over the 50 000 training images, in [0, 1]
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+BINARY_FOLDER = "cifar-10-batches-bin"
+PYTHON_FOLDER = "cifar-10-batches-py"
+
+
+class CIFAR10DataModule(ImageDataModule):
+    """60 000 photographs of ten kinds of things, 32x32 pixels (Krizhevsky, 2009), in their official split.
+
+    50 000 images are for training and validation, 10 000 for the test. The official binary release is read
+    from `cifar-10-batches-bin/` in the data folder. Without its files, `cifar-10-batches-py/`, which
+    torchvision makes, does as well; without either, the binary release is downloaded.
+
+    Args:
+        root: The data folder, relative to the current one. None stands for the environment variable
+            LEYDEN_DATA, or without it the project's `data/`.
+        val_size: How many training images to hold out for validation.
+        mean: What to subtract from pixels in [0, 1], for R, G and B. The default is that of the training
+            images.
+        std: What to divide by after that, likewise.
+        kwargs: The options of `ImageDataModule`.
+    """
+
+    input_shape = (3, 32, 32)
+    num_classes = 10
+    archive_url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    archive_md5: ClassVar[str] = "c32a1d4ab5d03f1284b67883e8d87530"
+    files: ClassVar[dict[str, str]] = {  # and their md5; the test images come last
+        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+        "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+    }
+    python_files: ClassVar[dict[str, str]] = dict(datasets.CIFAR10.train_list + datasets.CIFAR10.test_list)
+
+    def __init__(
+        self,
+        root: str | None = None,
+        val_size: int = 5000,
+        mean: float | Sequence[float] = CIFAR10_MEAN,
+        std: float | Sequence[float] = CIFAR10_STD,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(val_size=val_size, mean=mean, std=std, **kwargs)
+        self.root = root
+
+    def load_arrays(self) -> tuple[Batch, Batch]:
+        """Returns the images (N, 3, 32, 32) and their classes (N,)."""
+        root = data_folder(self.root)
+        has_binary = any((root / BINARY_FOLDER / name).exists() for name in self.files)
+        use_python = (root / PYTHON_FOLDER).exists() and not has_binary
+        *train, test = self._read_python(root) if use_python else self._read_binary(root)
+        x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
+        return (x, y), test
+
+    def _read_binary(self, root: Path) -> list[Batch]:
+        """Reads files of 3 073-byte rows: the label, then the R, the G and the B plane."""
+        batches = []
+        for name, md5 in self.files.items():
+            content = read_verified(root / BINARY_FOLDER / name, md5, self._fetch_binary)
+            rows = torch.from_numpy(np.frombuffer(content, np.uint8).reshape(-1, 3073).copy())
+            batches.append((rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].long()))
+        return batches
+
+    def _read_python(self, root: Path) -> list[Batch]:
+        """Reads the pickles of torchvision, never before their checksum holds."""
+        batches = []
+        for name, md5 in self.python_files.items():
+            content = read_verified(root / PYTHON_FOLDER / name, md5, self._fetch_nothing)
+            batch = pickle.loads(content, encoding="latin1")  # Python 2 wrote it
+            x = torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32)
+            batches.append((x, torch.tensor(batch["labels"])))
+        return batches
+
+    def _fetch_binary(self, folder: Path) -> list[Path]:
+        archive = download([self.archive_url], self.archive_md5, folder)
+        with tarfile.open(archive) as tar:
+            members = [tar.getmember(f"{BINARY_FOLDER}/{name}") for name in self.files]
+            tar.extractall(folder, members, filter="data")
+        return [folder / BINARY_FOLDER / name for name in self.files]
+
+    def _fetch_nothing(self, folder: Path) -> list[Path]:
+        raise OSError(f"delete {PYTHON_FOLDER} and the binary release will be")

@@ -1,0 +1,153 @@
+"""Which sample comes when: orders that depend on nothing but the seed, the epoch and the batch.
+
+A run that was killed resumes exactly only if everything random is a function of (seed, epoch, batch), never
+of what a random generator happened to do before. The position is read off the Trainer, which Lightning saves
+and restores, so nothing here has a state of its own.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler, Sampler, WeightedRandomSampler
+
+from leyden.errors import UserError
+
+
+def derive_seed(seed: int, *position: int) -> int:
+    """Mixes a seed and a position, such as (epoch, batch, rank), into a new 64-bit seed.
+
+    Neighbouring positions give unrelated seeds, which `seed + epoch` does not: there, epoch 1 of seed 0 is
+    epoch 0 of seed 1. The mixing is that of `numpy.random.SeedSequence`.
+    """
+    return int(np.random.SeedSequence(seed, spawn_key=position).generate_state(1, np.uint64)[0])
+
+
+def run_seed() -> int:
+    """The seed that Lightning's `seed_everything` was given; 0 without one."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def next_position(trainer: Trainer) -> tuple[int, int]:
+    """The epoch, and the index within it of the training batch that is about to run."""
+    return trainer.current_epoch, trainer.fit_loop.batch_idx + 1
+
+
+def seed_step(trainer: Trainer, device: torch.device) -> None:
+    """Seeds what the coming training step draws (augmentation, dropout) by its position and rank."""
+    seed = derive_seed(run_seed(), *next_position(trainer), trainer.global_rank)
+    # torch.manual_seed seeds every device there is and takes a hundred times as long
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
+
+
+class ResumableSampler(DistributedSampler[int]):
+    """Makes any sampler's order a function of (seed, epoch), and enters it at the batch where a run stopped.
+
+    It is a `DistributedSampler` by type, so Lightning neither replaces nor wraps it. Each of R ranks takes
+    every R-th index of the one order: no sample twice, and the up to R - 1 samples that do not go round are
+    left out of the epoch, so that all ranks take the same number of steps. `len` is that of the whole epoch,
+    resumed or not.
+
+    Args:
+        sampler: The sampler that draws the order, of any type that has a length.
+        dataset: What the indices point into.
+        batch_size: Samples per batch and rank, to find the sample where a batch starts.
+        trainer: Whose position to start from while it trains; without one, an epoch (`set_epoch`) starts at
+            its first batch.
+        num_replicas: The number of ranks.
+        rank: This process among them.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler[int],
+        dataset: Dataset[Any],
+        batch_size: int,
+        trainer: Trainer | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=run_seed())
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.trainer = trainer
+        self.num_samples = len(sampler) // num_replicas  # type: ignore[arg-type]
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, batches_done = self.epoch, 0
+        if self.trainer is not None and self.trainer.training:
+            epoch, batches_done = next_position(self.trainer)
+        order = self.order(epoch)[self.rank : self.total_size : self.num_replicas]
+        return iter(order[batches_done * self.batch_size :].tolist())
+
+    def order(self, epoch: int) -> Tensor:
+        """The indices of one epoch, of all ranks together, (N,).
+
+        Raises:
+            UserError: If the sampler draws something that is not the index of a sample.
+        """
+        seed = derive_seed(self.seed, epoch)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
+                generator.manual_seed(seed)
+            drawn = list(self.sampler)
+        name, size = type(self.sampler).__name__, len(self.dataset)  # type: ignore[arg-type]
+        try:
+            order = torch.tensor(drawn)
+        except (TypeError, ValueError):  # samples, say
+            order = torch.tensor(torch.nan)
+        if order.dtype not in (torch.int64, torch.int32) or order.ndim != 1:
+            # SubsetRandomSampler without indices, for one, takes the dataset for its indices
+            kind = type(drawn[0]).__name__
+            raise UserError(f"sampler {name} must draw indices, which are ints, but draws {kind}s")
+        if (outside := order[(order < 0) | (order >= size)]).numel():
+            raise UserError(f"sampler {name} draws index {outside[0]}, but there are only 0 to {size - 1}")
+        return order
+
+
+class DistributedEvalSampler(DistributedSampler[int]):
+    """Every R-th sample, in order, for each of R ranks.
+
+    torch's own sampler repeats samples until all ranks have equally many, and metrics then count them twice.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices())
+
+    def __len__(self) -> int:
+        return len(self._indices())
+
+    def _indices(self) -> range:
+        return range(self.rank, len(self.dataset), self.num_replicas)  # type: ignore[arg-type]
+
+
+class Labelled(Protocol):
+    """A dataset that knows the label of each of its samples."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, (N,)."""
+
+
+class ClassBalancedSampler(WeightedRandomSampler):
+    """Draws every class equally often, with replacement, however rare it is.
+
+    Args:
+        dataset: The training split; given by the DataModule.
+        num_samples: How many samples make an epoch; None for as many as the split has.
+    """
+
+    def __init__(self, dataset: Labelled, num_samples: int | None = None) -> None:
+        labels = dataset.labels
+        if labels.is_floating_point():
+            raise UserError("sampler ClassBalancedSampler needs class labels, but these targets are real numbers")
+        weights = 1 / labels.bincount()[labels]
+        super().__init__(weights.tolist(), num_samples or len(labels))

@@ -1,0 +1,100 @@
+"""Tiny files in the datasets' own formats, so that no test needs a download."""
+
+import gzip
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets.utils import calculate_md5
+
+from leyden.data.cifar10 import CIFAR10DataModule
+from leyden.data.mnist import MNISTDataModule
+
+REAL_DATA = os.environ.get("LEYDEN_DATA")
+
+
+@pytest.fixture(autouse=True)
+def fresh_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the user's files and seed out of the tests, and threads from fighting over the cores."""
+    monkeypatch.delenv("LEYDEN_DATA", raising=False)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def real_data() -> str:
+    """The folder of the real files."""
+    if not REAL_DATA:
+        pytest.skip("LEYDEN_DATA is not set")
+    return REAL_DATA
+
+
+def blocks(labels: np.ndarray, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Noise with a bright block whose place tells the class, (N, C, H, W): easy to learn."""
+    x = np.random.default_rng(seed).integers(0, 60, size=(len(labels), *shape), dtype=np.uint8)
+    for image, label in zip(x, labels, strict=True):
+        top, left = 4 + 12 * (label // 5), 2 + 5 * (label % 5)
+        image[:, top : top + 8, left : left + 4] += 180
+    return x
+
+
+@pytest.fixture
+def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with 300 training and 100 test images in MNIST's format."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    checksums = {}
+    for split, count in [("train", 300), ("t10k", 100)]:
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = blocks(labels, (1, 28, 28), seed=count)[:, 0]
+        for name, array in [("images-idx3", images), ("labels-idx1", labels)]:
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+            file = folder / f"{split}-{name}-ubyte.gz"
+            file.write_bytes(gzip.compress(header + array.tobytes()))
+            checksums[file.name] = calculate_md5(file)
+    monkeypatch.setattr(MNISTDataModule, "files", checksums)
+    return tmp_path
+
+
+@pytest.fixture
+def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with 5 x 60 training and 60 test images in the format of CIFAR-10's binary release."""
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    checksums = {}
+    for seed, name in enumerate(CIFAR10DataModule.files):
+        labels = np.arange(60, dtype=np.uint8) % 10
+        images = blocks(labels, (3, 32, 32), seed)
+        np.concatenate([labels[:, None], images.reshape(60, -1)], axis=1).tofile(folder / name)
+        checksums[name] = calculate_md5(folder / name)
+    monkeypatch.setattr(CIFAR10DataModule, "files", checksums)
+    return tmp_path
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves a folder and prints nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Serves a folder on this machine and returns its address, which ends in a slash."""
+    with ExitStack() as stack:
+
+        def start(folder: Path) -> str:
+            handler = partial(QuietHandler, directory=str(folder))
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_address[1]}/"
+
+        yield start

@@ -1,0 +1,63 @@
+"""The digits of scikit-learn."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from leyden.data.base import ArrayDataset
+from leyden.data.digits import DIGITS_MEAN, DIGITS_STD, DigitsDataModule
+
+
+def ready(**kwargs: int) -> DigitsDataModule:
+    dm = DigitsDataModule(**kwargs)  # type: ignore[arg-type]
+    dm.setup()
+    return dm
+
+
+def rows(x: Tensor) -> set[bytes]:
+    return {row.numpy().tobytes() for row in x.flatten(1).to(torch.uint8)}
+
+
+def test_all_images_are_there_once_at_their_own_size() -> None:
+    dm = ready(size=8)
+    assert (len(dm.train_set), len(dm.val_set), len(dm.test_set)) == (1237, 200, 360)
+    assert rows(torch.cat([dm.train_set.x, dm.test_set.x])) == rows(torch.from_numpy(load_digits().images))
+    assert not rows(dm.train_set.x) & rows(dm.test_set.x)
+
+
+def test_every_digit_has_its_share_of_the_test_set() -> None:
+    share = ready().test_set.labels.bincount() / torch.from_numpy(load_digits().target).bincount()
+    assert share.tolist() == pytest.approx([0.2] * 10, abs=0.005)
+
+
+def test_the_split_is_the_same_every_time() -> None:
+    torch.manual_seed(1)
+    first = ready(split_seed=1).test_set.x
+    torch.manual_seed(2)
+    assert ready(split_seed=2).test_set.x.equal(first)
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+def test_images_have_the_size_asked_for(size: int) -> None:
+    dm = ready(size=size)
+    x, _ = next(iter(dm.train_dataloader()))
+    assert dm.input_shape == tuple(x.shape[1:]) == (1, size, size)
+    assert (x.dtype, int(dm.train_set.x.max())) == (torch.uint8, 16)
+
+
+def test_the_constants_are_those_of_the_training_images() -> None:
+    pixels = ready(size=8).train_set.x.double() / 16
+    assert float(pixels.mean()) == pytest.approx(DIGITS_MEAN, abs=5e-5)
+    assert float(pixels.std()) == pytest.approx(DIGITS_STD, abs=1e-4)
+
+
+def test_a_linear_model_learns_the_enlarged_digits() -> None:
+    dm = ready()
+
+    def features(dataset: ArrayDataset) -> Tensor:
+        return dm.normalize(dataset.x[dataset.indices]).flatten(1)
+
+    model = LogisticRegression(max_iter=200).fit(features(dm.train_set), dm.train_set.labels)
+    assert model.score(features(dm.test_set), dm.test_set.labels) > 0.95
