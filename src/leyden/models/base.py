@@ -1,0 +1,220 @@
+"""The tasks: loss, metrics, steps and optimizer set-up that the models share.
+
+A model file subclasses a task, builds `self.network` and says nothing else.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torchmetrics import MeanAbsoluteError, MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from leyden.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Task(LightningModule):
+    """What `Classifier` and `Regressor` have in common.
+
+    Per split, `<split>/loss` and the task's own metrics are logged once an epoch, exact over all its samples
+    (also when the last batch is smaller, and over all ranks). `train/loss_step` is logged every
+    `trainer.log_every_n_steps` steps.
+
+    Args:
+        input_shape: Shape of one sample without the batch dimension, (C, H, W) for images; from the data.
+        optimizer: Optimizer class and its arguments. It is given the parameters that require a gradient.
+        lr_scheduler: Learning-rate scheduler class and its arguments, stepped once an epoch.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])  # the subclass's arguments as well
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.example_input_array = torch.zeros(2, *input_shape)  # the printed summary shows its way through
+        self._metrics: dict[str, dict[str, Metric]] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch (B, *input_shape) to the network's output (B, num_classes or out_features)."""
+        output: Tensor = self.network(x)
+        return output
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of a batch, a scalar."""
+        raise NotImplementedError
+
+    def make_metrics(self) -> dict[str, Metric]:
+        """Return the metrics of one split by name; each is updated with the network's output and the target."""
+        raise NotImplementedError
+
+    def metrics(self, split: str) -> dict[str, Metric]:
+        """Return the metrics of `split`, made on the module's device at first use.
+
+        They are kept out of the module tree: as children they would crowd the printed summary.
+        """
+        if split not in self._metrics:
+            made = {"loss": MeanMetric(nan_strategy="disable"), **self.make_metrics()}
+            self._metrics[split] = {name: metric.to(self.device) for name, metric in made.items()}
+        return self._metrics[split]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one training batch."""
+        loss = self._step(batch, "train")
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/loss_step", loss)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the test metrics."""
+        self._step(batch, "test")
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training metrics of the epoch."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics of the epoch."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_epoch("test")
+
+    def _step(self, batch: Batch, split: str) -> Tensor:
+        x, y = batch
+        output = self(x)
+        loss = self.loss(output, y)
+        for name, metric in self.metrics(split).items():
+            if name == "loss":
+                # once a sample, so that a smaller last batch weighs less (`weight=` is ignored: torchmetrics 1.9
+                # drops it where NaN are let through, and they must be)
+                metric.update(loss.detach().expand(len(x)))
+            else:
+                metric.update(output.detach(), y)
+        return loss
+
+    def _log_epoch(self, split: str) -> None:
+        for name, metric in self.metrics(split).items():
+            # compute() has gathered all ranks; sync_dist averages equal values and spares a warning
+            self.log(f"{split}/{name}", metric.compute(), prog_bar=split == "val", sync_dist=True)
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """Hand the trainable parameters to the optimizer, and the optimizer to the scheduler."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        config = {"scheduler": scheduler, "monitor": getattr(scheduler, "monitor", None)}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write hyper-parameters as plain data, so that the file loads with `weights_only=True`.
+
+        `load_from_checkpoint` turns the class names back into classes. A whole `nn.Module` among the arguments
+        (`NetworkClassifier(network=...)` in Python) is left out: give it again when loading.
+        """
+        hparams = checkpoint.get("hyper_parameters", {})
+        plain = {name: _plain(value) for name, value in hparams.items() if not isinstance(value, nn.Module)}
+        checkpoint["hyper_parameters"] = {
+            **plain,
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        }
+
+
+class Classifier(Task):
+    """Classification with cross-entropy over `num_classes` exclusive classes.
+
+    The network emits logits (B, num_classes): no softmax at its end, cross-entropy applies it.
+
+    Args:
+        num_classes: Number of classes C; labels are 0 to C - 1. From the data.
+        kwargs: `input_shape`, `optimizer` and `lr_scheduler`, as for every task.
+    """
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_classes is None:  # the command line passes what the data have
+            raise UserError(f"{type(self).__name__} needs class labels (num_classes), and its data have none")
+        self.num_classes = num_classes
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the cross-entropy of logits (B, C) and labels (B,), in nats."""
+        return F.cross_entropy(output, y)
+
+    def make_metrics(self) -> dict[str, Metric]:
+        """Return the accuracy: right guesses over all samples."""
+        return {"acc": MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)}
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Return the likeliest `class` (B,) and its `probability` (B,)."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        probability, label = self(x).float().softmax(dim=1).max(dim=1)
+        return {"class": label, "probability": probability}
+
+
+class Regressor(Task):
+    """Regression with the mean squared error.
+
+    Args:
+        out_features: Number of values to predict; from the data.
+        kwargs: `input_shape`, `optimizer` and `lr_scheduler`, as for every task.
+    """
+
+    def __init__(self, out_features: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if out_features is None:  # the command line passes what the data have
+            raise UserError(f"{type(self).__name__} needs real targets (out_features), and its data have none")
+        self.out_features = out_features
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean squared error over the batch and all (B, out_features) values."""
+        return F.mse_loss(output, y)
+
+    def make_metrics(self) -> dict[str, Metric]:
+        """Return the mean absolute error, in the target's unit."""
+        return {"mae": MeanAbsoluteError()}
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Return the predicted values, `y0`, `y1`, ... each (B,)."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        return {f"y{i}": column for i, column in enumerate(self(x).float().unbind(dim=1))}
+
+
+class NetworkClassifier(Classifier):
+    """A classifier around any network of your own.
+
+    Args:
+        network: Maps (B, *input_shape) to logits (B, num_classes). In YAML a `class_path` with `init_args`.
+        kwargs: `num_classes`, `input_shape`, `optimizer` and `lr_scheduler`, as for every classifier.
+    """
+
+    def __init__(self, network: nn.Module, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+
+
+def _plain(value: Any) -> Any:
+    """Turn classes, and partials of classes, into the names and arguments that a YAML file would hold."""
+    if isinstance(value, partial):
+        return {"class_path": _plain(value.func), "init_args": value.keywords}
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    return list(value) if isinstance(value, tuple) else value
