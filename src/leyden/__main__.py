@@ -1,0 +1,97 @@
+"""`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.cli`."""
+
+import sys
+
+from leyden import PROJECT, __version__
+
+COMMANDS = {
+    "fit": "Train, then test the best checkpoint.",
+    "validate": "Score a checkpoint on the validation split.",
+    "test": "Score a checkpoint on the test split.",
+    "predict": "Write a checkpoint's answer for each test sample to predictions.csv.",
+}
+
+HELP = """\
+usage: leyden COMMAND [--config FILE]... [--ckpt_path CHECKPOINT] [--option value]...
+
+{commands}
+
+leyden COMMAND --help shows the options people use; leyden --version the version.
+
+Experiments, each one complete --config:
+{experiments}
+
+Overlays, to stack behind an experiment with a second --config:
+{overlays}
+
+Try:
+  leyden fit --config configs/convnet_digits.yaml
+  leyden test --ckpt_path last
+"""
+
+COMMAND_HELP = """\
+usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option value]...
+
+{purpose}
+
+  --config FILE                 an experiment, or an overlay behind one; may be given several times
+  --ckpt_path CHECKPOINT        a file, a run directory, or `best` or `last` of the newest run
+{checkpoint}
+  --model.NAME VALUE            an argument of the model, such as --model.dropout 0.2
+  --model.optimizer.lr VALUE    the learning rate; --model.optimizer takes a class, such as torch.optim.Adam
+  --data.NAME VALUE             an argument of the data: batch_size, num_workers, val_size, ...
+  --trainer.max_epochs N        how long to train
+  --trainer.accelerator NAME    auto (the default), cpu, gpu
+  --trainer.devices N           how many of them
+  --trainer.precision NAME      32-true (the default), bf16-mixed, 16-mixed
+  --trainer.NAME VALUE          any argument of lightning.pytorch.Trainer
+  --trainer.callbacks+=NAME     one more callback
+  --seed_everything N           seed of all that is random
+  --name NAME                   the run goes to runs/NAME/<time>; default: the first --config's file name
+  --test_after_fit false        do not test after fit
+
+Defaults come first (configs/defaults.yaml), then the checkpoint's own configuration, then each --config, then the
+options: the later wins.
+
+  leyden {command} --model.help ConvNet      the arguments of a model; --data.help NAME those of a dataset
+  leyden {command} --config FILE --print_config    the resolved configuration
+  leyden {command} --help all                every option there is
+"""
+
+CHECKPOINT_HELP = {
+    True: "                                to go on from; its configuration is used where no --config says otherwise",
+    False: "                                needed; its own configuration is used, so no --config is",
+}
+
+
+def _purposes(folder: str) -> str:
+    """List the configurations in a folder with the purpose that each one's first line gives."""
+    files = sorted(file for file in (PROJECT / folder).glob("*.yaml") if file.name != "defaults.yaml")
+    lines = (f"  {folder}/{file.name:<28}{file.read_text().partition(chr(10))[0].lstrip('# ')}" for file in files)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line on the words that the shell gave."""
+    args = sys.argv[1:]
+    match args:
+        case ["--version"]:
+            print(f"leyden {__version__}")
+        case ["-h" | "--help"]:
+            commands = "\n".join(f"  {name:<10}{purpose}" for name, purpose in COMMANDS.items())
+            print(HELP.format(commands=commands, experiments=_purposes("configs"), overlays=_purposes("configs/with")))
+        case [command, "-h" | "--help"] if command in COMMANDS:
+            checkpoint = CHECKPOINT_HELP[command == "fit"]
+            print(COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint))
+        case []:
+            sys.exit("error: which command? See `leyden --help`")
+        case _:
+            from leyden.cli import main as run  # imports torch and lightning, some seconds
+
+            if args[1:] == ["--help", "all"]:
+                args.pop()
+            sys.exit(run(args))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The command line: LightningCLI, with this project's conventions."""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import pkgutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import jsonargparse
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+import leyden.data
+import leyden.models
+from leyden import PROJECT
+from leyden.errors import UserError
+from leyden.explain import explain
+from leyden.training.callbacks import RunConfig
+from leyden.training.preflight import check_model_fits_data
+from leyden.training.runs import RUNS, find_checkpoint, make_run_directory, read_checkpoint
+
+# What a configuration or a checkpoint may import. A fork adds its own packages here.
+ALLOWED_PACKAGES = [
+    "leyden",
+    "lightning.pytorch",
+    "torch.nn",
+    "torch.optim",
+    "torch.utils.data",
+    "torchmetrics",
+    "torchvision",
+]
+jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_PACKAGES)
+
+for package in (
+    leyden.data,
+    leyden.models,
+):  # once imported, a class goes by its short name: `class_path: ConvNet`
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+LINKS = ("input_shape", "num_classes", "out_features")  # what a model takes from its data
+SPARED = (  # what Lightning says that is of no use here
+    "does not have many workers",  # arrays in memory are fetched faster without
+    "litlogger",  # an advertisement
+    "Trainer already configured with model summary",
+    "LeafSpec",  # Lightning's own use of a deprecated torch function
+    "smaller than the logging interval",  # scores are logged every epoch all the same
+    "The dirpath has changed",  # every run has a directory of its own
+    "dataloader is not resumable",  # the sampler takes its place from the Trainer: leyden.data.sampling
+)
+
+
+class CLI(LightningCLI):
+    """`leyden fit`, `validate`, `test` and `predict`.
+
+    Args:
+        args: The words after `leyden`.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        strict = {"exit_on_error": False, "allow_abbrev": False}
+        defaults = {"default_config_files": [str(PROJECT / "configs" / "defaults.yaml")]}
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,  # RunConfig does it
+            parser_kwargs={**strict, **{name: {**strict, **defaults} for name in SUBCOMMANDS}},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add this project's own options, and take the model's sizes from the data."""
+        parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
+        parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        for name in LINKS:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse in the order defaults, checkpoint, each --config, flags: the later wins.
+
+        Raises:
+            UserError: The arguments do not fit together, or there is no checkpoint where one is needed.
+        """
+        subcommand, *rest = cast("list[str]", args)
+        if subcommand not in SUBCOMMANDS:
+            raise UserError(f"no command `{subcommand}`; there are {', '.join(SUBCOMMANDS)} (see `leyden --help`)")
+        try:
+            self.config = parser.parse_args([subcommand, *self._in_order(subcommand, rest)])
+        except argparse.ArgumentError as error:
+            options = self._parser(subcommand).get_defaults().keys()
+            raise UserError(explain(str(error), options)) from error
+
+    def _in_order(self, subcommand: str, words: list[str]) -> list[str]:
+        """Put the checkpoint's configuration first, then each --config, then the flags."""
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        early.add_argument("-c", "--config", action="append", default=[])
+        early.add_argument("--ckpt_path")
+        early.add_argument("--name")
+        early.add_argument("--trainer.default_root_dir", dest="root")
+        given, flags = early.parse_known_args(words)
+
+        experiments = [Path(config).stem for config in given.config if Path(config).parent.name != "with"]
+        self.default_name = next(iter(experiments), None)
+        self.resumed: dict[str, Any] = {}
+        first = []
+        if given.ckpt_path:
+            default = "last" if subcommand == "fit" else "best"
+            name = given.name or self.default_name
+            path = find_checkpoint(given.ckpt_path, Path(given.root or RUNS), name, default)
+            self.resumed = read_checkpoint(path)
+            first = [f"--config={json.dumps(self._remembered(subcommand))}"]
+            flags.append(f"--ckpt_path={path}")
+        elif subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
+            raise UserError(f"`leyden {subcommand}` needs --ckpt_path: a file, a run directory, `best` or `last`")
+        flags += [f"--name={given.name}"] if given.name else []
+        flags += [f"--trainer.default_root_dir={given.root}"] if given.root else []
+        return [*first, *(f"--config={config}" for config in given.config), *flags]
+
+    def _remembered(self, subcommand: str) -> dict[str, Any]:
+        """Return the checkpoint's own configuration; to evaluate, the part of it that made the scores."""
+        config: dict[str, Any] = self.resumed.get("config", {})
+        if subcommand == "fit" or not config:
+            return config
+        scores = ("name", "seed_everything", "model", "data")
+        return {key: config[key] for key in scores} | {"trainer": {"precision": config["trainer"]["precision"]}}
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: here Lightning lets the checkpoint's hyper-parameters beat the flags."""
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run's directory, keeping the configuration as it was before that went into it."""
+        config = self.config[self.subcommand]
+        config.name = config.name or self.default_name or config.model.class_path.rpartition(".")[2]
+        record = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False))
+        self.record = {key: value for key, value in record.items() if key != "ckpt_path"}
+
+        directory = Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
+            directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
+        config.trainer.default_root_dir = str(directory)
+        for logger in config.trainer.logger or []:
+            logger.init_args.save_dir = str(directory)
+        for callback in config.trainer.callbacks or []:
+            if callback.class_path.endswith(".ModelCheckpoint") and callback.init_args.dirpath is None:
+                callback.init_args.dirpath = str(directory / "checkpoints")
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer, and refuse what does not fit together.
+
+        Raises:
+            UserError: The model does not fit the data, or was given sizes that are not those of the data.
+        """
+        sizes = {name: self.config[self.subcommand].get(f"model.init_args.{name}") for name in LINKS}
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # jsonargparse wraps what a constructor raises in a report on types
+            innermost: BaseException = error
+            while innermost.__cause__ is not None:
+                innermost = innermost.__cause__
+            raise innermost from None
+        for name, value in sizes.items():
+            true_size = getattr(self.datamodule, name, value)
+            if value is not None and value != true_size:
+                raise UserError(f"model.{name} is {value}, but the data have {true_size}: leave it out")
+        check_model_fits_data(self.model, self.datamodule)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the Trainer, with one more callback that records the configuration.
+
+        Raises:
+            UserError: An argument has a value that the Trainer does not know.
+        """
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {error}") from error
+        trainer.callbacks.append(RunConfig(self.record))  # type: ignore[attr-defined]
+        return trainer
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint and say where everything is.
+
+        Raises:
+            UserError: Not one step was trained.
+        """
+        if self.trainer.global_step == self.resumed.get("global_step", 0):
+            raise UserError(
+                f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
+            )
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if self.config.fit.test_after_fit:
+            self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, weights_only=True)
+        self._report(best)
+
+    def after_validate(self) -> None:
+        """Say where the run is."""
+        self._report()
+
+    def after_test(self) -> None:
+        """Say where the run is."""
+        self._report()
+
+    def after_predict(self) -> None:
+        """Say where the run is."""
+        self._report()
+
+    @rank_zero_only
+    def _report(self, best: str = "") -> None:
+        print(f"run   {_short(self.trainer.default_root_dir)}")
+        if best:
+            print(f"next  leyden test --ckpt_path {_short(best)}")
+
+
+def _short(path: str) -> str:
+    """Return a path as seen from the current directory, where that is shorter."""
+    return min(path, os.path.relpath(path), key=len)
+
+
+def main(args: list[str]) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        args: The words after `leyden`.
+
+    Returns:
+        0, or 2 after a mistake of the user's, which one line on stderr explains. Anything else raises.
+    """
+    for message in SPARED:
+        warnings.filterwarnings("ignore", f".*{message}")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(message in record.getMessage() for message in SPARED)
+    )
+    try:
+        CLI(args)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

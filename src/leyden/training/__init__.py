@@ -1,0 +1,1 @@
+"""What happens around a step: run directories, callbacks, checkpoint files."""

@@ -1,0 +1,104 @@
+"""Every file in configs/ is run: parsed, trained for a step, saved, reloaded and tested."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from leyden import PROJECT
+from leyden.cli import main
+
+EXPERIMENTS = sorted(file.stem for file in (PROJECT / "configs").glob("*.yaml") if file.stem != "defaults")
+OVERLAYS = sorted(file.stem for file in (PROJECT / "configs" / "with").glob("*.yaml"))
+ONE_STEP = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tiny_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data folder with both tiny datasets; no experiment may need its own files."""
+    root = request.getfixturevalue("mnist_root")
+    assert request.getfixturevalue("cifar10_root") == root
+    monkeypatch.setenv("LEYDEN_DATA", str(root))
+
+
+def test_there_are_experiments_and_overlays() -> None:
+    assert {"convnet_digits", "convnet_mnist", "linear_regression", "mlp_mnist", "mlp_vectors"} <= set(EXPERIMENTS)
+    assert {"bf16", "ddp", "ddp_cpu", "debug"} <= set(OVERLAYS)
+
+
+@pytest.mark.usefixtures("tiny_data")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains_a_step_and_its_checkpoint_tests_the_same(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = PROJECT / "configs" / f"{name}.yaml"
+    small = [] if "mnist" not in name and "cifar10" not in name else ["--data.val_size", "100"]
+    assert main(["fit", "--config", str(config), *ONE_STEP, "--data.num_workers", "0", *small]) == 0
+    (run,) = (tmp_path / "runs" / name).iterdir()
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 1
+    at_the_end = [line for line in capfd.readouterr().out.splitlines() if "test/" in line]
+    assert main(["test", "--ckpt_path", "best"]) == 0
+    assert [line for line in capfd.readouterr().out.splitlines() if "test/" in line] == at_the_end != []
+
+
+@pytest.mark.parametrize("file", [*(PROJECT / "configs").glob("*_*.yaml"), *(PROJECT / "configs/with").glob("*.yaml")])
+def test_a_file_opens_with_its_purpose_and_an_experiment_with_its_command_and_result(file: Path) -> None:
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert header[0].endswith(".")
+    if file.parent.name == "configs":
+        assert f"leyden fit --config configs/{file.name}" in header[1]
+        assert "test/" in header[2]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_changes_only_what_it_says(overlay: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def resolved(*configs: str) -> dict[str, object]:
+        words = [word for config in configs for word in ("--config", config)]
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", *words, "--print_config"])
+        flat: dict[str, object] = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        return flat
+
+    file = PROJECT / "configs" / "with" / f"{overlay}.yaml"
+    plain, stacked = resolved(DIGITS), resolved(DIGITS, str(file))
+    changed = {name: value for name, value in stacked.items() if value != plain[name]}
+    assert changed == yaml.safe_load(file.read_text())["trainer"]
+
+
+def test_the_debug_overlay_trains_five_steps(tmp_path: Path) -> None:
+    overlay = str(PROJECT / "configs" / "with" / "debug.yaml")
+    assert main(["fit", "--config", DIGITS, "--config", overlay]) == 0
+    (last,) = (tmp_path / "runs").glob("*/*/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 5
+
+
+def test_the_bf16_overlay_computes_in_bfloat16_and_keeps_weights_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leyden.models.conv_net import ConvNet
+
+    seen = []
+    forward = ConvNet.forward
+    monkeypatch.setattr(ConvNet, "forward", lambda self, x: seen.append(forward(self, x)) or seen[-1])
+    overlay = str(PROJECT / "configs" / "with" / "bf16.yaml")
+    assert main(["fit", "--config", DIGITS, "--config", overlay, *ONE_STEP]) == 0
+    assert seen[-1].dtype == torch.bfloat16
+    (last,) = (tmp_path / "runs").glob("*/*/checkpoints/last.ckpt")
+    weights = torch.load(last, weights_only=True)["state_dict"].values()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+def test_the_ddp_overlay_says_in_one_line_where_there_is_no_gpu(capfd: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    overlay = str(PROJECT / "configs" / "with" / "ddp.yaml")
+    assert main(["fit", "--config", DIGITS, "--config", overlay]) == 2
+    assert "gpu" in capfd.readouterr().err.lower().splitlines()[-1]
