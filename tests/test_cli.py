@@ -30,7 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def runs(name: str = "convnet_digits", root: str = "runs") -> list[Path]:
-    return sorted((Path(root) / name).iterdir())
+    return sorted((Path(root) / name).iterdir(), key=lambda run: (run / "config.yaml").stat().st_mtime_ns)
 
 
 def config_of(run: Path) -> dict[str, dict[str, object]]:
@@ -230,6 +230,25 @@ def test_the_sampler_of_a_config_trains_on_its_two_samples_and_nothing_else(
     for batch in seen:
         assert len(batch) == 2
         assert torch.equal(batch, expected) or torch.equal(batch, expected.flip(0))
+
+
+def test_switching_off_logger_checkpoints_summary_and_bar_leaves_nothing_of_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    switches = ["enable_checkpointing", "enable_model_summary", "enable_progress_bar", "logger"]
+    with caplog.at_level("INFO"):
+        assert main([*SHORT, *(f"--trainer.{name}=false" for name in switches)]) == 0
+    (run,) = runs()
+    assert [file.name for file in run.iterdir()] == ["config.yaml"]
+    assert "network.conv2" not in caplog.text
+
+
+def test_a_single_callback_and_a_plain_true_logger_are_taken_as_lightning_takes_them() -> None:
+    words = ["--trainer.logger", "true", "--trainer.callbacks", "RichModelSummary"]
+    assert main([*SHORT, *words]) == 0
+    (run,) = runs()
+    assert (run / "lightning_logs" / "version_0" / "metrics.csv").is_file()
+    assert len(list(run.rglob("*.ckpt"))) == 1  # Lightning's own default
 
 
 def test_the_run_goes_where_the_user_says() -> None:

@@ -48,6 +48,7 @@ for package in (
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 LINKS = ("input_shape", "num_classes", "out_features")  # what a model takes from its data
+SWITCHES = {"enable_checkpointing": "ModelCheckpoint", "enable_model_summary": "ModelSummary"}
 SPARED = (  # what Lightning says that is of no use here
     "does not have many workers",  # arrays in memory are fetched faster without
     "litlogger",  # an advertisement
@@ -150,9 +151,13 @@ class CLI(LightningCLI):
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
             directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
         config.trainer.default_root_dir = str(directory)
-        for logger in config.trainer.logger or []:
+        for logger in _listed(config.trainer.logger):
             logger.init_args.save_dir = str(directory)
-        for callback in config.trainer.callbacks or []:
+        # with a callback in the list, Lightning would ignore or refuse the flag that switches it off
+        off = {name for flag, name in SWITCHES.items() if config.trainer[flag] is False}
+        callbacks = _listed(config.trainer.callbacks)
+        config.trainer.callbacks = [c for c in callbacks if c.class_path.rpartition(".")[2] not in off]
+        for callback in config.trainer.callbacks:
             if callback.class_path.endswith(".ModelCheckpoint") and callback.init_args.dirpath is None:
                 callback.init_args.dirpath = str(directory / "checkpoints")
 
@@ -221,6 +226,13 @@ class CLI(LightningCLI):
         print(f"run   {_short(self.trainer.default_root_dir)}")
         if best:
             print(f"next  leyden test --ckpt_path {_short(best)}")
+
+
+def _listed(value: Any) -> list[jsonargparse.Namespace]:
+    """Return the classes that a value asks for, which may be one, a list of them, null, true or false."""
+    return [
+        item for item in (value if isinstance(value, list) else [value]) if isinstance(item, jsonargparse.Namespace)
+    ]
 
 
 def _short(path: str) -> str:
