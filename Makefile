@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 CONFIG ?= configs/convnet_digits.yaml
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -14,7 +15,7 @@ setup: $(INSTALLED)  ## make .venv and install the project in it
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev $(PIP_ARGS)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable . --group dev $(PIP_ARGS)
 	touch $@
 
 train: $(INSTALLED)  ## train an experiment, CONFIG=configs/convnet_digits.yaml, and test it

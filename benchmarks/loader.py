@@ -1,8 +1,9 @@
 """How much the DataLoader costs beside bare indexing into the same arrays, as a ratio of times an epoch.
 
 Run as `python benchmarks/loader.py`. One thread, no workers. The rounds alternate, so that whatever else the
-machine does meets both sides alike. Bare indexing is `for idx in torch.randperm(n).split(b): x[idx], y[idx]`,
-which copies uint8 pixel by pixel; the dataset copies whole rows, and so it can even be ahead.
+machine does meets all sides alike. Bare indexing is `for idx in torch.randperm(n).split(b): x[idx], y[idx]`,
+which copies uint8 pixel by pixel. The dataset copies whole rows by `index_select`, so it can even be ahead; the
+same loop with `index_select` is the second baseline, the floor that no loader can go below.
 """
 
 import statistics
@@ -62,17 +63,24 @@ def compare(name: str, dm: ImageDataModule, num_train: int, augment: list[nn.Mod
             batch, _ = x[idx], y[idx]
             change(batch)
 
-    through_loader()  # both sides warm up
-    bare()
-    times = [(seconds(through_loader), seconds(bare)) for _ in range(ROUNDS)]
-    loader_time, bare_time = (statistics.median(side) for side in zip(*times, strict=True))
-    ratios = [a / b for a, b in times]
+    def rows() -> None:
+        for idx in torch.randperm(len(y)).split(BATCH_SIZE):
+            batch, _ = x.index_select(0, idx), y.index_select(0, idx)
+            change(batch)
+
+    sides = (through_loader, bare, rows)
+    for epoch in sides:  # all warm up
+        epoch()
+    times = list(zip(*([seconds(epoch) for epoch in sides] for _ in range(ROUNDS)), strict=True))
+    loader_time = statistics.median(times[0])
     print(f"{name}: {len(y)} {source}, batch size {BATCH_SIZE}")
-    print(
-        f"  DataLoader {1000 * loader_time:.0f} ms, bare indexing {1000 * bare_time:.0f} ms an epoch: "
-        f"ratio {loader_time / bare_time:.2f} ({ROUNDS} rounds from {min(ratios):.2f} to {max(ratios):.2f}), "
-        f"{len(y) / loader_time:,.0f} samples/s"
-    )
+    print(f"  DataLoader {1000 * loader_time:.0f} ms an epoch, {len(y) / loader_time:,.0f} samples/s")
+    for baseline, side in (("x[idx]", times[1]), ("x.index_select(0, idx)", times[2])):
+        ratios = [a / b for a, b in zip(times[0], side, strict=True)]
+        print(
+            f"  bare {baseline} {1000 * statistics.median(side):.0f} ms: ratio "
+            f"{loader_time / statistics.median(side):.2f} ({ROUNDS} rounds from {min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 torch.set_num_threads(1)

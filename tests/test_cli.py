@@ -16,9 +16,9 @@ from leyden import PROJECT
 from leyden.cli import main
 from leyden.data.digits import DigitsDataModule
 from leyden.models.conv_net import ConvNet
-from leyden.training.runs import make_run_directory
 
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
+OVERLAYS = PROJECT / "configs" / "with"
 SHORT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -60,12 +60,6 @@ def test_metrics_hold_loss_and_accuracy_of_every_split() -> None:
     for name in ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc"):
         (value,) = [float(row[name]) for row in rows if row[name]]
         assert 0 <= value < 10
-
-
-def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
-    made = {make_run_directory(tmp_path / "x") for _ in range(20)}
-    assert len(made) == 20
-    assert all(directory.is_dir() for directory in made)
 
 
 def test_the_same_command_gives_the_same_weights_and_another_seed_others() -> None:
@@ -267,24 +261,39 @@ def test_the_summary_shows_layers_parameters_and_output_shapes(caplog: pytest.Lo
         assert part in line
 
 
-@pytest.mark.slow
-def test_two_processes_train_together_and_score_like_one(tmp_path: Path) -> None:
-    def accuracy(*overlay: str) -> float:
-        words = ["fit", "--config", DIGITS, *overlay, "--trainer.enable_progress_bar", "false"]
-        done = subprocess.run(
-            [sys.executable, "-m", "leyden", *words],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        with (runs()[-1] / "metrics.csv").open() as lines:
-            (value,) = [float(row["test/acc"]) for row in csv.DictReader(lines) if row["test/acc"]]
-        return value
+def score(*words: str) -> float:
+    """Run the command line as a process of its own and return the test accuracy that it logged."""
+    done = subprocess.run(
+        [sys.executable, "-m", "leyden", *words, "--trainer.enable_progress_bar", "false"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with (runs()[-1] / "metrics.csv").open() as lines:
+        (value,) = [float(row["test/acc"]) for row in csv.DictReader(lines) if row["test/acc"]]
+    return value
 
-    plain = accuracy()
+
+@pytest.mark.slow
+def test_two_processes_and_bf16_score_within_a_point_of_one_process_in_float32() -> None:
+    plain = score("fit", "--config", DIGITS)
     assert plain >= 0.97
-    for overlay in ("ddp_cpu", "bf16"):
-        assert abs(accuracy("--config", str(PROJECT / "configs" / "with" / f"{overlay}.yaml")) - plain) <= 0.01
-    assert len(runs()) == 3  # two processes, one directory
+    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/bf16.yaml") - plain) <= 0.01
+    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/ddp_cpu.yaml") - plain) <= 0.01
+    assert len(runs()) == 3  # the two processes shared one directory
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_predict_every_sample_once() -> None:
+    assert main(["fit", "--config", DIGITS, "--trainer.max_epochs", "2"]) == 0
+    two = ["--config", f"{OVERLAYS}/ddp_cpu.yaml"]
+    assert score("test", "--ckpt_path", "best", *two) == score("test", "--ckpt_path", "best")
+    tables = []
+    for words in ([], two):
+        command = [sys.executable, "-m", "leyden", "predict", "--ckpt_path", "best", *words]
+        subprocess.run(command, check=True, capture_output=True)
+        tables.append(list(csv.reader((runs()[-1] / "predictions.csv").open())))
+    assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]
+    assert len(tables[0]) == 1 + 360

@@ -1,0 +1,39 @@
+"""What is read back from metrics.csv for the curves."""
+
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from leyden.training.callbacks import draw_curves, read_metrics
+
+METRICS = """epoch,step,train/loss,train/loss_step,val/acc,val/loss
+0,4,,2.5,,
+0,9,,,0.5,2.0
+0,9,2.25,,,
+1,19,,,0.75,1.0
+1,19,1.5,,,
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = tmp_path / "some_experiment" / "some_time"
+    directory.mkdir(parents=True)
+    (directory / "metrics.csv").write_text(METRICS)
+    return directory
+
+
+def test_metrics_are_read_by_name_without_the_empty_cells(run: Path) -> None:
+    assert read_metrics(run / "metrics.csv") == {
+        "train/loss_step": ([0], [2.5]),
+        "val/acc": ([0, 1], [0.5, 0.75]),
+        "val/loss": ([0, 1], [2.0, 1.0]),
+        "train/loss": ([0, 1], [2.25, 1.5]),
+    }
+
+
+def test_curves_are_drawn_with_a_panel_for_each_metric_of_the_validation(run: Path) -> None:
+    draw_curves(run)
+    height, width, _ = matplotlib.image.imread(run / "curves.png").shape
+    assert (width, height) == (1200, 480)  # two panels, loss and accuracy, of 5 by 4 inches at 120 dots an inch
