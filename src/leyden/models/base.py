@@ -4,7 +4,7 @@ A model file subclasses a task, builds `self.network` and says nothing else.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -29,7 +29,9 @@ class Task(LightningModule):
     Args:
         input_shape: Shape of one sample without the batch dimension, (C, H, W) for images; from the data.
         optimizer: Optimizer class and its arguments. It is given the parameters that require a gradient.
-        lr_scheduler: Learning-rate scheduler class and its arguments, stepped once an epoch.
+        lr_scheduler: Learning-rate scheduler class and its arguments. Where it has an argument `total_steps` that is
+            null, that is taken from the trainer.
+        lr_interval: Whether the scheduler is stepped once an epoch or after every optimizer step.
     """
 
     network: nn.Module
@@ -39,11 +41,13 @@ class Task(LightningModule):
         input_shape: tuple[int, ...],
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])  # the subclass's arguments as well
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.lr_interval = lr_interval
         self.example_input_array = torch.zeros(2, *input_shape)  # the printed summary shows its way through
         self._metrics: dict[str, dict[str, Metric]] = {}
 
@@ -121,8 +125,13 @@ class Task(LightningModule):
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         if self.lr_scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        config = {"scheduler": scheduler, "monitor": getattr(scheduler, "monitor", None)}
+        length = {}
+        if getattr(self.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
+            by_step = self.lr_interval == "step"
+            length["total_steps"] = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
+        scheduler = self.lr_scheduler(optimizer, **length)
+        monitor = getattr(scheduler, "monitor", None)
+        config = {"scheduler": scheduler, "interval": self.lr_interval, "monitor": monitor}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -142,22 +151,58 @@ class Task(LightningModule):
 class Classifier(Task):
     """Classification with cross-entropy over `num_classes` exclusive classes.
 
-    The network emits logits (B, num_classes): no softmax at its end, cross-entropy applies it.
+    The network emits logits (B, num_classes): no softmax at its end, cross-entropy applies it. Class weights and
+    label smoothing shape the training only; `val/loss` and `test/loss` are the plain cross-entropy, so that they
+    compare between runs.
 
     Args:
         num_classes: Number of classes C; labels are 0 to C - 1. From the data.
-        kwargs: `input_shape`, `optimizer` and `lr_scheduler`, as for every task.
+        class_weights: Weight of each class in the training loss, C numbers, or `balanced`: N / (C x samples of the
+            class), counted over the training labels.
+        label_smoothing: Share of the target's probability that is spread evenly over all classes (Szegedy et al.,
+            2016).
+        kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
     """
 
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        class_weights: list[float] | Literal["balanced"] | None = None,
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if num_classes is None:  # the command line passes what the data have
             raise UserError(f"{type(self).__name__} needs class labels (num_classes), and its data have none")
         self.num_classes = num_classes
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
+        self._weight: Tensor | None = None
+
+    def on_fit_start(self) -> None:
+        """Turn `class_weights` into a tensor on the device.
+
+        Raises:
+            UserError: There are not as many weights as classes, or a class without samples is to be balanced.
+        """
+        if self.class_weights is None:
+            return
+        if self.class_weights == "balanced":
+            counts = self.trainer.datamodule.train_set.labels.bincount(minlength=self.num_classes)  # type: ignore[attr-defined]
+            if not counts.all():
+                raise UserError(f"class_weights balanced: class {int(counts.argmin())} has no training sample")
+            weight = counts.sum() / (self.num_classes * counts)
+        else:
+            weight = torch.tensor(self.class_weights)
+        if len(weight) != self.num_classes:
+            raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
+        self._weight = weight.to(self.device)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the cross-entropy of logits (B, C) and labels (B,), in nats."""
-        return F.cross_entropy(output, y)
+        if not self.training:
+            return F.cross_entropy(output, y)
+        return F.cross_entropy(output, y, weight=self._weight, label_smoothing=self.label_smoothing)
 
     def make_metrics(self) -> dict[str, Metric]:
         """Return the accuracy: right guesses over all samples."""
@@ -175,7 +220,7 @@ class Regressor(Task):
 
     Args:
         out_features: Number of values to predict; from the data.
-        kwargs: `input_shape`, `optimizer` and `lr_scheduler`, as for every task.
+        kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
     """
 
     def __init__(self, out_features: int, **kwargs: Any) -> None:
@@ -203,7 +248,7 @@ class NetworkClassifier(Classifier):
 
     Args:
         network: Maps (B, *input_shape) to logits (B, num_classes). In YAML a `class_path` with `init_args`.
-        kwargs: `num_classes`, `input_shape`, `optimizer` and `lr_scheduler`, as for every classifier.
+        kwargs: The arguments of `Classifier`.
     """
 
     def __init__(self, network: nn.Module, **kwargs: Any) -> None:

@@ -19,7 +19,7 @@ class ConvNet(Classifier):
     Args:
         activation: Class of the activation, with its arguments where it has some.
         dropout: Probability of dropping a channel after the second convolution, and a feature before the head.
-        kwargs: `num_classes`, `input_shape`, `optimizer` and `lr_scheduler`, as for every classifier.
+        kwargs: The arguments of `Classifier`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ class LinearRegression(Regressor):
     """One linear layer: y = xW + b, trained by gradient descent on the mean squared error.
 
     Args:
-        kwargs: `out_features`, `input_shape`, `optimizer` and `lr_scheduler`, as for every regressor.
+        kwargs: The arguments of `Regressor`.
     """
 
     def __init__(self, **kwargs: Any) -> None:

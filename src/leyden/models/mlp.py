@@ -19,7 +19,7 @@ class MLP(Classifier):
     Args:
         hidden_sizes: Width of each hidden layer; none gives multinomial logistic regression.
         activation: Class of the activation, with its arguments where it has some.
-        kwargs: `num_classes`, `input_shape`, `optimizer` and `lr_scheduler`, as for every classifier.
+        kwargs: The arguments of `Classifier`.
     """
 
     def __init__(
