@@ -36,10 +36,13 @@ format: $(INSTALLED)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+results: $(INSTALLED)  ## train every experiment on the real data and write docs/results.md (hours)
+	$(BIN)/python benchmarks/results.py
+
 bench: $(INSTALLED)  ## measure the loaders against bare indexing
 	$(BIN)/python benchmarks/loader.py
 
 clean:  ## remove the environment and the tools' caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help setup train test test-slow lint format bench clean
+.PHONY: help setup train test test-slow lint format results bench clean

@@ -1,5 +1,6 @@
 """The split, the loaders and what is done to whole batches."""
 
+import os
 from collections import Counter
 from typing import Any
 
@@ -218,6 +219,28 @@ def test_workers_bring_the_same_batches_as_none(persistent: bool) -> None:
         for (x, y), (x_helped, y_helped) in zip(alone, helped, strict=True):
             assert x.equal(x_helped)
             assert y.equal(y_helped)
+
+
+class ProcessIds(ArrayDataset):
+    """Hands out the number of the process that loads, in the place of the labels."""
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        x, y = super().__getitems__(indices)
+        return x, torch.full_like(y, os.getpid())
+
+
+def test_workers_are_processes() -> None:
+    dm = ready(Hundred(val_size=30, batch_size=16, num_workers=2))
+    dm.train_set = ProcessIds(dm.train_set.x, dm.train_set.y, dm.train_set.indices)
+    numbers = {int(number) for _, y in dm.train_dataloader() for number in y}
+    assert len(numbers) == 2
+    assert os.getpid() not in numbers
+
+
+def test_torch_refuses_a_sampler_together_with_shuffle() -> None:
+    dm = ready(Hundred(val_size=30))
+    with pytest.raises(ValueError, match="mutually exclusive"):
+        DataLoader(dm.train_set, sampler=dm.train_dataloader().sampler, shuffle=True)
 
 
 def test_every_option_reaches_the_loader() -> None:

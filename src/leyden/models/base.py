@@ -56,6 +56,10 @@ class Task(LightningModule):
         output: Tensor = self.network(x)
         return output
 
+    def inputs_and_targets(self, x: Tensor, y: Tensor) -> Batch:
+        """Turn a batch into what `forward` is given and what its output is compared with; here, nothing changes."""
+        return x, y
+
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
         raise NotImplementedError
@@ -76,7 +80,7 @@ class Task(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one training batch."""
-        loss = self._step(batch, "train")
+        _, loss = self._step(batch, "train")
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss)
         return loss
@@ -85,9 +89,9 @@ class Task(LightningModule):
         """Update the validation metrics."""
         self._step(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._step(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Update the test metrics, and return the network's output for callbacks that look closer."""
+        return self._step(batch, "test")[0]
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the epoch."""
@@ -101,8 +105,8 @@ class Task(LightningModule):
         """Log the test metrics."""
         self._log_epoch("test")
 
-    def _step(self, batch: Batch, split: str) -> Tensor:
-        x, y = batch
+    def _step(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
+        x, y = self.inputs_and_targets(*batch)
         output = self(x)
         loss = self.loss(output, y)
         for name, metric in self.metrics(split).items():
@@ -112,7 +116,7 @@ class Task(LightningModule):
                 metric.update(loss.detach().expand(len(x)))
             else:
                 metric.update(output.detach(), y)
-        return loss
+        return output, loss
 
     def _log_epoch(self, split: str) -> None:
         for name, metric in self.metrics(split).items():

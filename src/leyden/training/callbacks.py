@@ -1,11 +1,13 @@
 """Callbacks of this project; Lightning's own ones are switched on in `configs/defaults.yaml`."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torchmetrics.classification import MulticlassAccuracy
+
+from leyden.models.base import Classifier
 
 
 class RunConfig(Callback):
@@ -32,51 +34,39 @@ class RunConfig(Callback):
         checkpoint["config"] = self.config
 
 
-class LearningCurves(Callback):
-    """Draw the loss and the scores over the epochs from `metrics.csv` to `curves.png` when training ends."""
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves."""
-        directory = run_directory(trainer)
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.save()
-            if (directory / "metrics.csv").is_file():
-                draw_curves(directory)
-
-
 def run_directory(trainer: Trainer) -> Path:
     """Return the run's directory, rank 0's on all ranks (a collective call: every rank must make it)."""
     return Path(trainer.strategy.broadcast(trainer.default_root_dir))
 
 
-def read_metrics(file: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Read a `metrics.csv` into {metric: (epochs, values)}, leaving out the cells that are empty."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            for name, value in row.items():
-                if value and name not in ("epoch", "step"):
-                    epochs, values = curves.setdefault(name, ([], []))
-                    epochs.append(float(row["epoch"]))
-                    values.append(float(value))
-    return curves
+class MirrorAccuracy(Callback):
+    """Log `test/acc_mirror`: the accuracy when a test image and its mirror image are judged together.
 
+    The two logits are added. This is test-time augmentation, a second look, so it is never `test/acc` itself.
+    """
 
-def draw_curves(directory: Path) -> None:
-    """Draw `curves.png` from `metrics.csv` in a run's directory: one panel a metric, train and val together."""
-    from matplotlib.figure import Figure  # costs 0.3 s, so only when there is something to draw
+    accuracy: MulticlassAccuracy | None = None
 
-    curves = read_metrics(directory / "metrics.csv")
-    metrics = list(dict.fromkeys(name.partition("/")[2] for name in curves if name.startswith("val/")))
-    figure = Figure(figsize=(5 * len(metrics), 4), layout="constrained")
-    figure.suptitle(f"{directory.parent.name} {directory.name}")
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for split, style in (("train", "o--"), ("val", "o-")):
-            if f"{split}/{metric}" in curves:
-                axes.plot(*curves[f"{split}/{metric}"], style, markersize=3, label=split)
-        axes.set(xlabel="epoch", ylabel=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(directory / "curves.png", dpi=120)
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting from zero."""
+        if isinstance(pl_module, Classifier):
+            self.accuracy = MulticlassAccuracy(pl_module.num_classes, average="micro").to(pl_module.device)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Judge images (B, C, H, W) by the logits (B, C) that `test_step` returned and those of their mirror images."""
+        if self.accuracy is not None:
+            x, y = batch
+            self.accuracy.update(outputs + pl_module(x.flip(-1)), y)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the accuracy."""
+        if self.accuracy is not None:
+            pl_module.log("test/acc_mirror", self.accuracy.compute(), sync_dist=True)

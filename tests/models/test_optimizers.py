@@ -1,0 +1,164 @@
+"""The course's optimizers, schedules and losses, step for step with their written formulas in float64 (T1 to T3)."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
+
+from leyden.data.synthetic import SyntheticClustersDataModule
+from leyden.errors import UserError
+from leyden.models.linear_regression import LinearRegression
+from leyden.models.mlp import MLP
+from leyden.training.schedules import WarmupCosine
+
+Formula = Callable[[float, float, dict[str, float], int], float]  # weight, gradient, memory, step -> weight
+
+
+def sgd(w: float, g: float, memory: dict[str, float], step: int) -> float:
+    return w - 0.01 * g
+
+
+def momentum(w: float, g: float, memory: dict[str, float], step: int) -> float:
+    memory["v"] = g if step == 1 else 0.9 * memory["v"] + g
+    return w - 0.01 * memory["v"]
+
+
+def adam(w: float, g: float, memory: dict[str, float], step: int) -> float:
+    memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * g
+    memory["v"] = 0.999 * memory.get("v", 0.0) + 0.001 * g**2
+    m, v = memory["m"] / (1 - 0.9**step), memory["v"] / (1 - 0.999**step)
+    return w - 0.01 * m / (math.sqrt(v) + 1e-8)
+
+
+def rmsprop(w: float, g: float, memory: dict[str, float], step: int) -> float:
+    memory["v"] = 0.99 * memory.get("v", 0.0) + 0.01 * g**2
+    return w - 0.01 * g / (math.sqrt(memory["v"]) + 0.1)  # eps outside the root; large here, so that it shows
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "formula"),
+    [
+        (partial(torch.optim.SGD, lr=0.01), sgd),
+        (partial(torch.optim.SGD, lr=0.01, momentum=0.9), momentum),
+        (partial(torch.optim.Adam, lr=0.01), adam),
+        (partial(torch.optim.RMSprop, lr=0.01, eps=0.1), rmsprop),
+    ],
+    ids=["SGD", "momentum", "Adam", "RMSprop"],
+)
+def test_an_optimizer_is_its_written_formula(optimizer: Any, formula: Formula) -> None:
+    model = LinearRegression(input_shape=(1,), out_features=1, optimizer=optimizer).double()
+    layer = model.network[1]
+    assert isinstance(layer, nn.Linear)
+    nn.init.constant_(layer.weight, 2.0)
+    nn.init.zeros_(layer.bias)
+    x, y = torch.tensor([[1.0], [2.0]]).double(), torch.tensor([[1.0], [-1.0]]).double()
+    made = model.configure_optimizers()
+    w, b, w_memory, b_memory = 2.0, 0.0, {}, {}  # type: ignore[var-annotated]
+    for step in range(1, 11):
+        made.zero_grad()
+        model.loss(model(x), y).backward()
+        made.step()
+        errors = [w * 1 + b - 1, w * 2 + b + 1]  # gradient of the mean squared error, by hand
+        w, b = (
+            formula(w, errors[0] * 1 + errors[1] * 2, w_memory, step),
+            formula(b, errors[0] + errors[1], b_memory, step),
+        )
+        np.testing.assert_allclose([layer.weight.item(), layer.bias.item()], [w, b], rtol=1e-12)
+
+
+def rates(epochs: int, **options: Any) -> list[float]:
+    """The learning rate before each optimizer step of a run of 4 steps an epoch."""
+    seen = []
+
+    class Recorder(MLP):
+        def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    model = Recorder(input_shape=(10,), num_classes=10, optimizer=partial(torch.optim.SGD, lr=1.0), **options)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    run = Trainer(max_epochs=epochs, enable_checkpointing=False, accelerator="cpu", **quiet)
+    run.fit(model, SyntheticClustersDataModule(num_samples=300, val_size=44, batch_size=64))
+    return seen
+
+
+def test_step_lr_drops_to_a_tenth_every_thirty_epochs() -> None:
+    seen = rates(61, lr_scheduler=partial(StepLR, step_size=30, gamma=0.1))
+    assert seen == pytest.approx([1.0] * 120 + [0.1] * 120 + [0.01] * 4)
+
+
+def test_a_schedule_by_step_takes_its_length_from_the_trainer() -> None:
+    schedule = partial(OneCycleLR, max_lr=1.0, total_steps=None, pct_start=0.5, div_factor=10)
+    seen = rates(3, lr_interval="step", lr_scheduler=schedule)
+    assert len(seen) == 12
+    assert seen[0] == pytest.approx(0.1)  # max_lr / div_factor
+    assert max(seen) == pytest.approx(1.0)
+    assert seen[-1] == pytest.approx(0.1 / 1e4)  # the last step is the end of the cycle, not before and not after
+
+
+def test_warmup_cosine_is_its_formula() -> None:
+    seen = rates(3, lr_interval="step", lr_scheduler=partial(WarmupCosine, warmup_steps=3, total_steps=None))
+    rise = [1 / 4, 2 / 4, 3 / 4]
+    fall = [0.5 * (1 + math.cos(math.pi * i / 9)) for i in range(9)]
+    assert seen == pytest.approx(rise + fall)
+
+
+def test_class_weights_multiply_the_term_of_the_target_class_in_training_only() -> None:
+    model = MLP(input_shape=(10,), num_classes=3, class_weights=[1.0, 2.0, 4.0])
+    model.on_fit_start()
+    logits, y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]), torch.tensor([0, 2])
+    terms = [math.log(math.e + 2) - 1, math.log(math.exp(2) + 2) - 2]
+    assert model.train().loss(logits, y).item() == pytest.approx((1 * terms[0] + 4 * terms[1]) / (1 + 4))
+    assert model.eval().loss(logits, y).item() == pytest.approx(sum(terms) / 2)
+
+
+def test_label_smoothing_spreads_its_share_over_all_classes_in_training_only() -> None:
+    model = MLP(input_shape=(10,), num_classes=4, label_smoothing=0.2)
+    logits, y = torch.tensor([[1.0, 2.0, 0.0, -1.0]]), torch.tensor([1])
+    log_p = logits.log_softmax(dim=1)[0].tolist()
+    target = [0.05, 0.85, 0.05, 0.05]
+    expected = -sum(t * p for t, p in zip(target, log_p, strict=True))
+    assert model.train().loss(logits, y).item() == pytest.approx(expected)
+    assert model.eval().loss(logits, y).item() == pytest.approx(-log_p[1])
+
+
+def fitted(**options: Any) -> MLP:
+    model = MLP(input_shape=(10,), num_classes=10, **options)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    data = SyntheticClustersDataModule(num_samples=300, val_size=50)
+    Trainer(max_steps=1, enable_checkpointing=False, accelerator="cpu", **quiet).fit(model, data)
+    return model
+
+
+def test_balanced_weights_are_counted_from_the_training_labels() -> None:
+    model = fitted(class_weights="balanced")
+    data = SyntheticClustersDataModule(num_samples=300, val_size=50)
+    data.setup()
+    counts = [data.train_set.labels.tolist().count(label) for label in range(10)]
+    assert model._weight is not None
+    assert model._weight.tolist() == pytest.approx([250 / (10 * count) for count in counts])
+
+
+def test_weights_that_are_not_one_a_class_are_refused() -> None:
+    with pytest.raises(UserError, match="class_weights has 3 numbers, but there are 10 classes"):
+        fitted(class_weights=[1.0, 2.0, 3.0])
+
+
+def test_cross_entropy_takes_logits() -> None:
+    logits, y = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    loss = MLP(input_shape=(10,), num_classes=3).loss
+    torch.testing.assert_close(loss(logits.log_softmax(dim=1), y), loss(logits, y))  # redundant
+    assert not torch.isclose(loss(logits.softmax(dim=1), y), loss(logits, y))  # a bug
+
+
+def test_two_classes_give_binary_cross_entropy() -> None:
+    logits, y = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+    p = (logits[:, 1] - logits[:, 0]).sigmoid()  # the probability of class 1
+    expected = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+    torch.testing.assert_close(MLP(input_shape=(10,), num_classes=2).loss(logits, y), expected)
