@@ -15,7 +15,7 @@ class PredictionWriter(BasePredictionWriter):
     """Write what `predict_step` returns to `predictions.csv` in the run's directory.
 
     One row a sample, in the dataset's order: its index, then a column for each entry of the returned dict (for a
-    classifier: class, probability). Under DDP rank 0 gathers the ranks' rows.
+    classifier: class, probability). Under DDP rank 0 gathers the ranks' rows. No columns, no file.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,8 @@ class PredictionWriter(BasePredictionWriter):
         """Write the file."""
         indices = [index for loader in batch_indices for batch in loader for index in batch]
         columns = {name: torch.cat([batch[name] for batch in predictions]).tolist() for name in predictions[0]}
+        if not columns:
+            return
         header, rows = ["index", *columns], list(zip(indices, *columns.values(), strict=True))
         directory = run_directory(trainer)
         if trainer.world_size > 1:

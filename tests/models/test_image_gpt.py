@@ -1,0 +1,290 @@
+"""ImageGPT: its decoder against torch's layers, its tokens and bits against formulas, its drawings by their draws."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torchvision.io import read_image
+
+from leyden.cli import main
+from leyden.data.digits import DigitsDataModule
+from leyden.data.synthetic import SyntheticClustersDataModule
+from leyden.errors import UserError
+from leyden.models.gpt import GPT, DecoderLayer
+from leyden.models.image_gpt import ImageGPT
+from leyden.models.mlp import MLP
+from leyden.training.preflight import check_model_fits_data
+
+SMALL = {"embed_dim": 16, "num_layers": 2, "num_heads": 2}
+
+
+def small(**arguments: Any) -> ImageGPT:
+    """A network whose logits differ enough between levels for a mistake to show."""
+    torch.manual_seed(0)
+    model = ImageGPT(**{"input_shape": (1, 8, 8), "num_classes": 10, **SMALL, **arguments})
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def digits(**arguments: Any) -> DigitsDataModule:
+    return DigitsDataModule(**{"size": 8, "mean": 0.0, "std": 1.0, **arguments})
+
+
+def some_tokens(model: ImageGPT, count: int = 3) -> Tensor:
+    inputs, _ = model.inputs_and_targets(torch.rand(count, 1, 8, 8), torch.arange(count))
+    return inputs
+
+
+def test_a_later_token_changes_no_earlier_logit_and_all_from_its_own_place_on() -> None:
+    model = small()
+    tokens = some_tokens(model)
+    other = tokens.clone()
+    other[:, 20] = (other[:, 20] + 1) % 17
+    before, after = model(tokens), model(other)
+    assert torch.equal(before[:, :20], after[:, :20])
+    assert (before[:, 20:] != after[:, 20:]).any(dim=2).all()
+
+
+def test_a_layer_is_torchs_pre_norm_encoder_layer_under_a_causal_mask() -> None:
+    layer = DecoderLayer(embed_dim=12, num_heads=3, dropout=0.0)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    reference = nn.TransformerEncoderLayer(
+        12, nhead=3, dim_feedforward=48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    names = {
+        "attention.qkv.": "self_attn.in_proj_",
+        "attention.out.": "self_attn.out_proj.",
+        "hidden.": "linear1.",
+        "out.": "linear2.",
+        "norm1.": "norm1.",
+        "norm2.": "norm2.",
+    }
+    weights = {}
+    for name, weight in layer.state_dict().items():
+        prefix = next(prefix for prefix in names if name.startswith(prefix))
+        weights[name.replace(prefix, names[prefix])] = weight
+    reference.load_state_dict(weights)
+    x = torch.randn(2, 7, 12)
+    mask = nn.Transformer.generate_square_subsequent_mask(7)
+    torch.testing.assert_close(layer(x), reference(x, src_mask=mask, is_causal=True))
+
+
+def test_attention_is_the_written_equation() -> None:
+    attention = DecoderLayer(embed_dim=6, num_heads=2, dropout=0.0).attention
+    x = torch.randn(1, 4, 6)
+    q, k, v = (x[0] @ w.T + b for w, b in zip(attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3), strict=True))
+    heads = []
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = q[:, head] @ k[:, head].T / math.sqrt(3)
+        scores[torch.ones(4, 4).triu(1).bool()] = -math.inf  # nobody sees what comes later
+        heads.append(scores.softmax(dim=1) @ v[:, head])
+    expected = torch.cat(heads, dim=1) @ attention.out.weight.T + attention.out.bias
+    torch.testing.assert_close(attention(x)[0], expected)
+
+
+def test_parameter_counts_are_those_counted_by_hand() -> None:
+    # per layer of width 16: attention 4 (16 x 16 + 16), norms 2 x 32, hidden 16 x 64 + 64, out 64 x 16 + 16
+    # then 27 tokens and 64 positions of 16, and the last norm of 32
+    tied, untied = (ImageGPT(input_shape=(1, 8, 8), num_classes=10, tie_weights=tie, **SMALL) for tie in (True, False))
+    assert sum(p.numel() for p in tied.parameters()) == 2 * 3280 + 27 * 16 + 64 * 16 + 32 == 8048
+    assert sum(p.numel() for p in untied.parameters()) == 8048 + 27 * 16
+
+
+def test_gpt2s_own_sizes_give_gpt2s_own_parameter_count() -> None:
+    with torch.device("meta"):
+        network = GPT(50_257, 1024, embed_dim=768, num_layers=12, num_heads=12, dropout=0.1, tie_weights=True)
+    assert sum(p.numel() for p in network.parameters()) == 124_439_808  # that of the published weights
+
+
+def test_a_tied_head_is_the_token_embedding_and_stays_it_after_reloading(tmp_path: Path) -> None:
+    model = small()
+    assert model.network.head.weight.data_ptr() == model.network.tokens.weight.data_ptr()
+    run = Trainer(
+        max_steps=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        limit_val_batches=0,
+    )
+    run.fit(model, digits())
+    run.save_checkpoint(tmp_path / "some.ckpt")
+    loaded = ImageGPT.load_from_checkpoint(tmp_path / "some.ckpt", weights_only=True).eval()
+    assert loaded.network.head.weight.data_ptr() == loaded.network.tokens.weight.data_ptr()
+    tokens = some_tokens(model)
+    assert torch.equal(loaded(tokens), model.eval()(tokens))
+
+
+def test_the_digits_17_levels_survive_the_round_trip_exactly() -> None:
+    data, model = digits(), small()
+    data.setup()
+    pixels = data.train_set.x  # uint8, 0 to 16
+    images = data.normalize(pixels)
+    tokens = model.quantize(images)
+    assert torch.equal(tokens, pixels.flatten(1).long())
+    assert torch.equal(model.dequantize(tokens), images)
+
+
+def test_squares_of_pixels_are_averaged_before_they_are_rounded() -> None:
+    model = small(input_shape=(1, 4, 4), levels=5, pool=2)
+    x = torch.tensor([[0, 4, 4, 4], [0, 4, 4, 4], [0, 0, 1, 0], [0, 0, 0, 0]]).reshape(1, 1, 4, 4) / 4
+    assert model.quantize(x).tolist() == [[2, 4, 0, 0]]  # means 2, 4, 0 and 1/4 of 4
+    assert model.dequantize(model.quantize(x)).tolist() == [[[[0.5, 1.0], [0.0, 0.0]]]]
+
+
+def test_the_class_comes_first_and_every_pixel_is_the_target_of_the_one_before() -> None:
+    model = small(input_shape=(1, 2, 2))
+    inputs, targets = model.inputs_and_targets(torch.tensor([[[[0, 5], [16, 1]]]]) / 16, torch.tensor([7]))
+    assert inputs.tolist() == [[17 + 7, 0, 5, 16]]
+    assert targets.tolist() == [[0, 5, 16, 1]]
+
+
+@pytest.mark.parametrize("arguments", [{"mean": 0.5, "std": 0.5}, {"std": 0.5}])
+def test_pixels_outside_0_to_1_are_refused_with_what_to_set(arguments: dict[str, float]) -> None:
+    data, model = digits(**arguments), small()
+    data.setup()
+    with pytest.raises(UserError, match=r"pixels in \[0, 1\].*--data.mean 0.0 --data.std 1.0"):
+        model.quantize(data.normalize(data.train_set.x))
+
+
+def test_bits_per_dimension_are_the_formula_over_all_tokens_also_with_a_smaller_last_batch() -> None:
+    data, model = digits(batch_size=250), small()  # 250 + 110
+    run = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+    run.test(model, data, verbose=False)
+    with torch.no_grad():
+        inputs, targets = model.inputs_and_targets(data.normalize(data.test_set.x), data.test_set.labels)
+        p = model(inputs).softmax(dim=2).gather(2, targets[:, :, None])  # (N, T, 1) of what came
+    assert run.callback_metrics["test/bpd"].item() == pytest.approx(-p.log2().mean().item(), rel=1e-5)
+    assert run.callback_metrics["test/loss"].item() == pytest.approx(-p.log().mean().item(), rel=1e-5)
+
+
+def test_a_fresh_network_knows_nothing_and_needs_log2_of_17_bits() -> None:
+    model = ImageGPT(input_shape=(1, 8, 8), num_classes=10, **SMALL).eval()
+    inputs, targets = model.inputs_and_targets(torch.rand(50, 1, 8, 8), torch.arange(50) % 10)
+    bits = model.loss(model(inputs), targets).item() / math.log(2)
+    assert bits == pytest.approx(math.log2(17), rel=0.01)
+
+
+def test_cached_sampling_draws_what_uncached_sampling_draws_and_a_seed_always_the_same() -> None:
+    model, y = small(), torch.arange(10)
+    drawn = model.sample(y)
+    assert torch.equal(drawn, model.sample(y, cached=False))
+    assert torch.equal(drawn, model.sample(y))
+    model.hparams["sample_seed"] = 1
+    assert not torch.equal(drawn, model.sample(y))
+
+
+def test_cached_logits_are_those_of_the_whole_sequence() -> None:
+    model = small()
+    tokens = some_tokens(model)
+    cache: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    one_by_one = torch.cat([model(tokens[:, :end], cache) for end in range(1, 65)], dim=1)
+    torch.testing.assert_close(one_by_one, model(tokens))
+
+
+def test_sampling_leaves_the_training_mode_and_the_global_generator_alone() -> None:
+    model = small(dropout=0.5).train()
+    state = torch.get_rng_state()
+    model.sample(torch.tensor([3]))
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("greedy", [{"top_k": 1}, {"temperature": 1e-6}])
+def test_the_likeliest_level_alone_and_a_temperature_near_zero_are_greedy(greedy: dict[str, float]) -> None:
+    model = small(**greedy)
+    y = torch.tensor([0, 4])
+    tokens = 17 + y[:, None]
+    for _ in range(64):
+        tokens = torch.cat([tokens, model(tokens)[:, -1:].argmax(dim=2)], dim=1)
+    assert torch.equal(model.sample(y), model.dequantize(tokens[:, 1:]))
+
+
+def test_top_k_and_temperature_change_the_frequencies_as_they_should() -> None:
+    model = small(input_shape=(1, 1, 1), top_k=3, temperature=0.5)
+    logits = model(torch.tensor([[17]]))[0, 0]
+    order = logits.argsort(descending=True)[:3]
+    expected = (2 * logits[order]).softmax(dim=0)
+    levels = (16 * model.sample(torch.zeros(20_000, dtype=torch.int64))).round().long().flatten()
+    frequencies = levels.bincount(minlength=17) / len(levels)
+    torch.testing.assert_close(frequencies[order], expected, atol=0.015, rtol=0)
+    assert frequencies[order].sum() == pytest.approx(1)
+
+
+def test_the_class_matters_to_every_pixel() -> None:
+    model = small()
+    tokens = some_tokens(model, count=1).repeat(2, 1)
+    tokens[1, 0] += 1  # the same pixels, asked for as the next class
+    of_one, of_other = model(tokens)
+    assert (of_one != of_other).any(dim=1).all()
+
+
+def test_three_channels_are_read_one_after_the_other() -> None:
+    model = small(input_shape=(3, 4, 4), pool=2)
+    x = torch.rand(2, 3, 4, 4)
+    assert model.sample(torch.tensor([1, 2])).shape == (2, 3, 2, 2)
+    assert torch.equal(model.quantize(x)[:, 4:8], model.quantize(x.roll(1, dims=1))[:, 8:12])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"input_shape": (10,)}, r"images \(C, H, W\)"),
+        ({"num_classes": None}, "class labels"),
+        ({"num_heads": 3}, "embed_dim 16 must be a multiple of num_heads 3"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"top_k": 18}, "top_k 1 to 17"),
+        ({"pool": 3}, "pool 3"),
+        ({"levels": 1}, "levels"),
+    ],
+)
+def test_what_cannot_work_is_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        small(**arguments)
+
+
+def test_preflight_sends_tokens_and_asks_for_no_class_scores() -> None:
+    check_model_fits_data(small(), digits())
+    with pytest.raises(UserError, match=r"does not fit SyntheticClusters.*output is \(9,\), the target wants \(10,\)"):
+        check_model_fits_data(MLP(input_shape=(10,), num_classes=9), SyntheticClustersDataModule())
+
+
+def test_fit_and_predict_draw_a_grid_and_write_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(
+        "model:\n  class_path: ImageGPT\n"
+        "  init_args: {embed_dim: 16, num_layers: 1, num_heads: 2, num_samples: 3}\n"
+        "data:\n  class_path: DigitsDataModule\n  init_args: {size: 8, mean: 0.0, std: 1.0}\n"
+        "trainer: {max_epochs: 1, limit_train_batches: 2}\n"
+    )
+    assert main(["fit", "--config", "own.yaml"]) == 0
+    assert main(["predict", "--ckpt_path", "best", "--model.top_k", "4"]) == 0
+    fit, predict = sorted(tmp_path.glob("runs/own/*"))
+    assert sorted(file.name for file in predict.iterdir()) == ["config.yaml", "samples.png"]
+    grid = read_image(str(fit / "samples.png"))
+    assert grid.shape == (3, 10 * 34 + 2, 3 * 34 + 2)  # ten rows of three, of 8 x 4 pixels and a border of 2
+    assert not torch.equal(grid, read_image(str(predict / "samples.png")))
+
+
+def test_training_on_a_few_images_learns_them() -> None:
+    data = digits()
+    data.setup()
+    torch.manual_seed(0)
+    optimizer = partial(torch.optim.AdamW, lr=0.01)
+    model = ImageGPT(input_shape=(1, 8, 8), num_classes=10, pool=2, **SMALL, dropout=0.0, optimizer=optimizer)
+    inputs, targets = model.inputs_and_targets(data.normalize(data.train_set.x[:10]), data.train_set.y[:10])
+    step = model.configure_optimizers()
+    for _ in range(100):
+        loss = model.loss(model(inputs), targets)
+        step.zero_grad()
+        loss.backward()
+        step.step()
+    assert loss.item() / math.log(2) < 1  # of the log2(17) = 4.09 that knowing nothing costs
