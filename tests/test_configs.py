@@ -1,6 +1,7 @@
 """Every file in configs/ is run: parsed, trained for a step, saved, reloaded and tested."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,13 @@ from leyden.cli import main
 EXPERIMENTS = sorted(file.stem for file in (PROJECT / "configs").glob("*.yaml") if file.stem != "defaults")
 OVERLAYS = sorted(file.stem for file in (PROJECT / "configs" / "with").glob("*.yaml"))
 ONE_STEP = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+RANDOM = ["--model.weights", "null", "--model.image_size"]
+EXTRA = {  # no test downloads weights, and small images are faster
+    "transfer_resnet50_cifar10": [*RANDOM, "32"],
+    "transfer_alexnet_cifar10": [*RANDOM, "64"],
+    "transfer_vgg16_cifar10": [*RANDOM, "32"],
+}
+LARGE = {"transfer_alexnet_cifar10", "transfer_vgg16_cifar10"}  # half a gigabyte of weights
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 
 
@@ -34,12 +42,15 @@ def test_there_are_experiments_and_overlays() -> None:
 
 
 @pytest.mark.usefixtures("tiny_data")
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in EXPERIMENTS]
+)
 def test_an_experiment_trains_a_step_and_its_checkpoint_tests_the_same(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = PROJECT / "configs" / f"{name}.yaml"
     small = [] if "mnist" not in name and "cifar10" not in name else ["--data.val_size", "100"]
+    small += EXTRA.get(name, [])
     assert main(["fit", "--config", str(config), *ONE_STEP, "--data.num_workers", "0", *small]) == 0
     (run,) = (tmp_path / "runs" / name).iterdir()
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -60,17 +71,24 @@ def test_a_file_opens_with_its_purpose_and_an_experiment_with_its_command_and_re
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_changes_only_what_it_says(overlay: str, capsys: pytest.CaptureFixture[str]) -> None:
-    def resolved(*configs: str) -> dict[str, object]:
+    def resolved(*configs: str) -> dict[str, Any]:
         words = [word for config in configs for word in ("--config", config)]
         with pytest.raises(SystemExit, match="0"):
             main(["fit", *words, "--print_config"])
-        flat: dict[str, object] = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        flat: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)["trainer"]
         return flat
 
     file = PROJECT / "configs" / "with" / f"{overlay}.yaml"
     plain, stacked = resolved(DIGITS), resolved(DIGITS, str(file))
     changed = {name: value for name, value in stacked.items() if value != plain[name]}
-    assert changed == yaml.safe_load(file.read_text())["trainer"]
+    wanted = yaml.safe_load(file.read_text())["trainer"]
+    appended = wanted.pop("callbacks+", [])
+    if appended:
+        added = changed.pop("callbacks")[len(plain["callbacks"]) :]
+        for callback, asked in zip(added, appended, strict=True):
+            assert f".{callback['class_path']}".endswith(f".{asked['class_path']}")
+            assert callback["init_args"] == callback["init_args"] | asked["init_args"]
+    assert changed == wanted
 
 
 def test_the_debug_overlay_trains_five_steps(tmp_path: Path) -> None:

@@ -137,12 +137,32 @@ def test_a_failed_download_does_not_hide_the_python_form(python_root: Path) -> N
     assert len(ready(python_root).test_set) == 60
 
 
+def test_some_classes_alone_are_numbered_anew_in_the_order_given(cifar10_root: Path) -> None:
+    everything = ready(cifar10_root)
+    dm = CIFAR10DataModule(root=str(cifar10_root), val_size=50, classes=[7, 2, 5])
+    assert dm.num_classes == 3
+    dm.setup()
+    assert (len(dm.train_set), len(dm.val_set), len(dm.test_set)) == (3 * 30 - 50, 50, 3 * 6)
+    for new, old in enumerate([7, 2, 5]):
+        assert dm.test_set.x[dm.test_set.y == new].equal(everything.test_set.x[everything.test_set.y == old])
+    assert CIFAR10DataModule.num_classes == make(cifar10_root).num_classes == 10
+
+
+@pytest.mark.parametrize("classes", [[], [3, 3], [0, 10], [-1]])
+def test_classes_that_do_not_exist_or_come_twice_are_refused(cifar10_root: Path, classes: list[int]) -> None:
+    with pytest.raises(UserError, match="classes must be different numbers from 0 to 9"):
+        CIFAR10DataModule(root=str(cifar10_root), val_size=50, classes=classes).setup()
+
+
 @pytest.mark.real_data
 def test_the_real_images(real_data: str) -> None:
     dm = CIFAR10DataModule(root=real_data)
     dm.setup()
     assert (len(dm.train_set), len(dm.val_set), len(dm.test_set)) == (45_000, 5_000, 10_000)
     assert dm.train_set.y[:5].tolist() == [6, 9, 9, 4, 1]
+    official = (Path(real_data) / "cifar-10-batches-bin" / "batches.meta.txt").read_text().split()
+    assert dm.class_names == official
+    assert CIFAR10DataModule(classes=[9, 0]).class_names == ["truck", "airplane"]
     assert dm.train_set.y.bincount().tolist() == [5_000] * 10
     assert dm.test_set.y.bincount().tolist() == [1_000] * 10
     for channel in range(3):

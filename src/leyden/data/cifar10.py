@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision import datasets
 
 from leyden.data.base import Batch, ImageDataModule
 from leyden.data.files import data_folder, download, read_verified
+from leyden.errors import UserError
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)  # R, G, B over the 50 000 training images, in [0, 1]
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
 
@@ -33,6 +36,7 @@ class CIFAR10DataModule(ImageDataModule):
         mean: What to subtract from pixels in [0, 1], for R, G and B. The default is that of the training
             images.
         std: What to divide by after that, likewise.
+        classes: Keep only these of the ten classes, 0 to 9; they become 0, 1, ... in this order. None keeps all.
         kwargs: The options of `ImageDataModule`.
     """
 
@@ -56,10 +60,30 @@ class CIFAR10DataModule(ImageDataModule):
         val_size: int = 5000,
         mean: float | Sequence[float] = CIFAR10_MEAN,
         std: float | Sequence[float] = CIFAR10_STD,
+        classes: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(val_size=val_size, mean=mean, std=std, **kwargs)
         self.root = root
+        self.classes = classes
+        if classes is not None:
+            self.num_classes = len(classes)
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the labels 0, 1, ... mean."""
+        return [CIFAR10_CLASSES[index] for index in self.classes or range(10)]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads, checks and splits.
+
+        Raises:
+            UserError: If the data or an option is wrong.
+        """
+        classes = self.classes
+        if classes is not None and (not classes or len({*classes} & {*range(10)}) < len(classes)):
+            raise UserError(f"classes must be different numbers from 0 to 9, but are {classes}")
+        super().setup(stage)
 
     def load_arrays(self) -> tuple[Batch, Batch]:
         """Returns the images (N, 3, 32, 32) and their classes (N,)."""
@@ -68,7 +92,9 @@ class CIFAR10DataModule(ImageDataModule):
         use_python = (root / PYTHON_FOLDER).exists() and not has_binary
         *train, test = self._read_python(root) if use_python else self._read_binary(root)
         x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
-        return (x, y), test
+        if self.classes is None:
+            return (x, y), test
+        return _only(self.classes, x, y), _only(self.classes, *test)
 
     def _read_binary(self, root: Path) -> list[Batch]:
         """Reads files of 3 073-byte rows: the label, then the R, the G and the B plane."""
@@ -98,3 +124,9 @@ class CIFAR10DataModule(ImageDataModule):
 
     def _fetch_nothing(self, folder: Path) -> list[Path]:
         raise OSError(f"delete {PYTHON_FOLDER} and the binary release will be")
+
+
+def _only(classes: list[int], x: Tensor, y: Tensor) -> Batch:
+    """Keeps the images of some classes, which become 0, 1, ... in their order."""
+    kept = torch.isin(y, torch.tensor(classes))
+    return x[kept], torch.tensor([classes.index(label) for label in y[kept].tolist()])

@@ -114,7 +114,7 @@ class ImageGPT(Task):
 
     def make_metrics(self) -> dict[str, Metric]:
         """Return the bits per dimension, where a dimension is a token."""
-        return {"bpd": BitsPerDimension()}
+        return {"bpd": BitsPerDimension(nan_strategy="disable")}
 
     @torch.no_grad()
     def sample(self, y: Tensor, cached: bool = True) -> Tensor:

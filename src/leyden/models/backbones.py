@@ -1,0 +1,124 @@
+"""The classification networks of torchvision without their last layer, and the weights that they start from."""
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, hub, nn
+from torchvision import models
+
+from leyden.errors import UserError
+
+
+def named_weights(backbone: str) -> dict[str, models.WeightsEnum]:
+    """Return torchvision's weights for a network by name.
+
+    Raises:
+        UserError: torchvision has no such network.
+    """
+    names = models.list_models(module=models)  # of classification networks
+    if backbone not in names:
+        nearest = (get_close_matches(backbone, names, n=1) or ["resnet50"])[0]
+        raise UserError(f"torchvision has no classification network `{backbone}`; did you mean `{nearest}`?")
+    return dict(models.get_model_weights(backbone).__members__)
+
+
+def build_backbone(backbone: str, image_size: int) -> tuple[nn.Module, int]:
+    """Build a network with random weights that maps images (B, 3, image_size, image_size) to features (B, F).
+
+    Returns:
+        The network, and F.
+
+    Raises:
+        UserError: Its last layer is not linear.
+    """
+    size = {"image_size": image_size} if backbone.startswith("vit_") else {}  # it learns a vector for each place
+    network = models.get_model(backbone, weights=None, **size)
+    name = last_layer(network)
+    last = network.get_submodule(name)
+    if not isinstance(last, nn.Linear):
+        raise UserError(f"{backbone} does not end in a linear layer, so there is none to replace: take another")
+    network.set_submodule(name, nn.Identity())
+    for child, _ in list(network.named_children()):
+        if child.lower().startswith("aux"):  # the further outputs of GoogLeNet and Inception, for their own training
+            setattr(network, child, None)
+            vars(network)["aux_logits"] = False
+    if hasattr(network, "transform_input"):  # the same two: from ImageNet's mean and std to those of their weights
+        vars(network)["transform_input"] = True
+    return network, last.in_features
+
+
+def last_layer(network: nn.Module) -> str:
+    """Return the name of the last module."""
+    *_, (name, _) = network.named_modules()
+    return str(name)
+
+
+def load_weights(network: nn.Module, weights: str, backbone: str) -> None:
+    """Load all weights of a network that `build_backbone` has built; those of the last layer are dropped.
+
+    Args:
+        network: The network.
+        weights: A name in `named_weights`, downloaded where it is not there yet, or a file: a state_dict, or a
+            checkpoint with the network as `network` or `network.backbone`. No code in it can run.
+        backbone: The network's name in torchvision.
+
+    Raises:
+        UserError: The weights cannot be had, or have other names or shapes; nothing is loaded then.
+    """
+    dropped = f"{last_layer(network)}."
+    state = {name: tensor for name, tensor in _read(weights, backbone).items() if not name.startswith(dropped)}
+    own = network.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # which older files lack
+    problems = {
+        "missing": own.keys() - state.keys() - counters,
+        "unknown": state.keys() - own.keys(),
+        "of another shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names)
+        raise UserError(f"the weights {weights} do not fit {backbone}: {listed}")
+    network.load_state_dict(own | state)
+
+
+def _read(weights: str, backbone: str) -> dict[str, Tensor]:
+    """Return tensors by the names that they have in torchvision's network."""
+    named = named_weights(backbone)
+    if weights in named:
+        url = named[weights].url
+        try:
+            content = hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        except Exception as error:
+            folder = Path(hub.get_dir()) / "checkpoints"
+            raise UserError(
+                f"cannot get the weights {weights} of {backbone} ({_first_line(error)}): put {url} into {folder}, "
+                "under that name, or give another file by --model.weights FILE"
+            ) from error
+    elif Path(weights).is_file():
+        try:
+            content = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged pickle can raise any
+            raise UserError(f"{weights} is damaged or holds no weights ({_first_line(error)})") from error
+    else:
+        raise UserError(f"no weights {weights}: {backbone} has {', '.join(named)}, and there is no such file")
+
+    state: dict[str, Any] = content.get("state_dict", content) if isinstance(content, dict) else {}
+    prefix = next((p for p in ("network.backbone.", "network.") if any(name.startswith(p) for name in state)), "")
+    state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    # DenseNet's files say norm.1 for norm1, and those of GoogLeNet and Inception have the further outputs
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", name): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.lower().startswith("aux")}
+    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{weights} holds no state_dict (tensors by name) and is no checkpoint")
+    return state
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,86 @@
+"""M10: transfer learning, a new head on a network that has learned from other images."""
+
+from collections import OrderedDict
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from leyden.models.backbones import build_backbone, load_weights, named_weights
+from leyden.models.base import Classifier
+
+
+class TransferClassifier(Classifier):
+    """A classification network of torchvision with a new head in the place of its last layer (Yosinski et al., 2014).
+
+    A frozen backbone is a fixed function: its parameters get no gradient and are in no optimizer, and it stays in
+    evaluation mode, where batch-norm keeps its statistics and dropout is off. The callback `Finetuning`
+    (`configs/with/finetune.yaml`) unfreezes the parameters later; the mode stays.
+
+    The images are normalised by the data: give these the `mean` and `std` that the weights were trained with. With
+    few exceptions torchvision's want ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
+
+    Args:
+        backbone: Name of the network in torchvision: `resnet50`, `alexnet`, `vgg16`, ...
+        weights: Name of torchvision's weights for it, such as `IMAGENET1K_V1`, or a file: a state_dict, or a
+            checkpoint of this class or of the same network in `NetworkClassifier`. Read when training starts; a
+            checkpoint does not need them again. None leaves the weights random.
+        image_size: Height and width that images are resized to. None asks weights that go by a name, else it is 224.
+        freeze: Whether to freeze the backbone.
+        kwargs: The arguments of `Classifier`.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        weights: str | None = None,
+        image_size: int | None = None,
+        freeze: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        named = named_weights(backbone)
+        self.image_size = image_size or (named[weights].transforms().crop_size[0] if weights in named else 224)
+        self.weights = weights
+        self.frozen = freeze
+        network, num_features = build_backbone(backbone, self.image_size)
+        head = OrderedDict(
+            hidden=nn.Linear(num_features, 256),  # (B, F) -> (B, 256)
+            activation=nn.ReLU(),
+            dropout=nn.Dropout(0.5),
+            head=nn.Linear(256, self.num_classes),  # logits (B, num_classes)
+        )
+        self.network = nn.Sequential(OrderedDict(backbone=network, head=nn.Sequential(head)))
+        self.backbone.requires_grad_(not freeze)
+        self.train()
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network without its last layer; `Finetuning` wants it under this name."""
+        return self.network.get_submodule("backbone")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, 3, H, W), or grey ones (B, 1, H, W), to logits (B, num_classes)."""
+        x = F.interpolate(x, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        return super().forward(x.expand(-1, 3, -1, -1))  # (B, 3, image_size, image_size)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation mode."""
+        super().train(mode)
+        self.backbone.train(mode and not self.frozen)  # frozen batch-norm stays in eval, or its statistics drift
+        return self
+
+    def on_fit_start(self) -> None:
+        """Load the weights, unless a checkpoint has brought its own.
+
+        Raises:
+            UserError: They cannot be had, or do not fit the backbone.
+        """
+        super().on_fit_start()
+        if self.weights is not None:
+            load_weights(self.backbone, self.weights, self.hparams["backbone"])
+            self.weights = None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the weights of a checkpoint that training goes on from."""
+        self.weights = None
