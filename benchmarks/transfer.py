@@ -5,6 +5,10 @@ classes from 20 000 images. The other five are then learned from 100 or 500 imag
 with the frozen backbone of that network, the same but fine-tuned in the second half, with a frozen backbone of random
 weights, and from scratch with nothing frozen. Each is repeated with three seeds (initial weights, order, dropout); the
 few images and the source network stay the same.
+
+Measured on CPU, means of the three seeds: 52.4, 52.4, 37.5 and 37.6 % from 100 images, 59.0, 61.7, 48.3 and 58.6 % from
+500, in this order; the source network has 76.4 % on its own classes. With 100 images the best validation loss comes
+before the backbone is unfrozen, so that fine-tuning changes nothing.
 """
 
 import csv

@@ -56,6 +56,7 @@ SPARED = (  # what Lightning says that is of no use here
     "LeafSpec",  # Lightning's own use of a deprecated torch function
     "smaller than the logging interval",  # scores are logged every epoch all the same
     "The dirpath has changed",  # every run has a directory of its own
+    "in eval mode at the start of training",  # a frozen backbone is there on purpose
     "dataloader is not resumable",  # the sampler takes its place from the Trainer: leyden.data.sampling
 )
 

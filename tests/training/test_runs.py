@@ -1,5 +1,7 @@
 """Run directories, and the checkpoint that a word on the command line means."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,4 +72,26 @@ def test_no_code_in_a_checkpoint_runs(tmp_path: Path) -> None:
 def test_a_file_that_is_no_lightning_checkpoint_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "some.ckpt")
     with pytest.raises(UserError, match="state_dict"):
+        read_checkpoint(tmp_path / "some.ckpt")
+
+
+def test_a_run_that_was_refused_takes_away_only_what_it_made(tmp_path: Path) -> None:
+    command = "from pathlib import Path; from leyden.training.runs import make_run_directory as make; make({})"
+    subprocess.run([sys.executable, "-c", command.format("Path('runs/x').absolute()")], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []  # and the empty folder that the user stood in is still there
+    (tmp_path / "mine").mkdir()
+    subprocess.run([sys.executable, "-c", command.format("Path('mine/x').absolute()")], cwd=tmp_path, check=True)
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_run_with_something_in_it_stays(tmp_path: Path) -> None:
+    command = "from pathlib import Path; from leyden.training.runs import make_run_directory as make"
+    command += "; (make(Path('runs/x').absolute()) / 'config.yaml').touch()"
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    assert len(list(tmp_path.glob("runs/x/*/config.yaml"))) == 1
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "some.ckpt").write_text("epoch,step\n0,1\n")
+    with pytest.raises(UserError, match=r"some\.ckpt is damaged or is no checkpoint"):
         read_checkpoint(tmp_path / "some.ckpt")

@@ -10,8 +10,6 @@ runs/<name>/<time>_test/     one evaluation, likewise _validate and _predict
 
 import atexit
 import itertools
-import os
-import pickle
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +31,7 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + suffix
     for number in itertools.count(1):
         directory = parent / (time if number == 1 else f"{time}-{number}")
+        new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
             directory.mkdir(parents=True)  # fails where it exists, also when another process has just made it
         except FileExistsError:
@@ -41,15 +40,16 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
             raise UserError(
                 f"cannot write the run to {parent} ({error.strerror}); choose a folder with --trainer.default_root_dir"
             ) from error
-        atexit.register(_remove_if_empty, directory)
+        atexit.register(_remove_if_empty, new)
         return directory
     raise AssertionError
 
 
-def _remove_if_empty(directory: Path) -> None:
-    """Leave nothing behind of a run that was refused before it began."""
+def _remove_if_empty(folders: list[Path]) -> None:
+    """Leave nothing behind of a run that was refused before it began: the folders it made, innermost first."""
     with suppress(OSError):
-        os.removedirs(directory)  # and its parents, as far as they are empty as well
+        for folder in folders:
+            folder.rmdir()  # refuses where there is something in it
 
 
 def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> Path:
@@ -89,7 +89,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises nearly anything at a file that is not its own
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged or is no checkpoint of this project ({reason})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
