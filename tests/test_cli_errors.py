@@ -129,6 +129,16 @@ def test_help_names_every_experiment_and_overlay() -> None:
         assert file.name in text
 
 
+@pytest.mark.parametrize("words", [["--model.help", "ConvNet"], ["--data.help=MNISTDataModule"]])
+def test_the_help_of_a_class_is_short_enough_to_read(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", *words])
+    text = capsys.readouterr().out
+    assert "known subclasses" not in " ".join(text.split())
+    assert 20 < len(text.splitlines()) < 80
+    assert "--model.dropout" in text or "--data.num_workers" in text
+
+
 def test_the_long_help_lists_what_the_trainer_takes() -> None:
     text = leyden("fit", "--help", "all").stdout
     assert "--trainer.accumulate_grad_batches" in text

@@ -67,7 +67,7 @@ CHECKPOINT_HELP = {
 def _purposes(folder: str) -> str:
     """List the configurations in a folder with the purpose that each one's first line gives."""
     files = sorted(file for file in (PROJECT / folder).glob("*.yaml") if file.name != "defaults.yaml")
-    lines = (f"  {folder}/{file.name:<28}{file.read_text().partition(chr(10))[0].lstrip('# ')}" for file in files)
+    lines = (f"  {f'{folder}/{file.name}':<42}{file.read_text().partition(chr(10))[0].lstrip('# ')}" for file in files)
     return "\n".join(lines)
 
 

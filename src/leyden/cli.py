@@ -2,12 +2,16 @@
 
 import argparse
 import importlib
+import io
 import json
 import logging
 import os
 import pkgutil
+import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -241,6 +245,17 @@ def _short(path: str) -> str:
     return min(path, os.path.relpath(path), key=len)
 
 
+@contextmanager
+def _shorter_help() -> Iterator[None]:
+    """Leave out of what is printed that a layer may be any of torch's thousand modules, one by one."""
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        print(re.sub(r",\s+known\s+subclasses:[^)]*", "", text.getvalue()), end="")
+
+
 def main(args: list[str]) -> int:
     """Run the command line and return its exit code.
 
@@ -255,8 +270,10 @@ def main(args: list[str]) -> int:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(message in record.getMessage() for message in SPARED)
     )
+    asks_for_help = any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in args)
     try:
-        CLI(args)
+        with _shorter_help() if asks_for_help else nullcontext():
+            CLI(args)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""M9: every documented activation is a flag away in every network that has an `activation`."""
+"""Every documented activation is a flag away in every network that has an `activation`."""
 
 import math
 from collections.abc import Callable

@@ -23,7 +23,7 @@ def test_parameter_counts_are_the_documented_ones() -> None:
     mnist = {"input_shape": (1, 28, 28), "num_classes": 10}
     assert count(ConvNet(**mnist)) == 21_840
     assert count(MLP(**mnist)) == 101_770  # 784 x 128 + 128 + 128 x 10 + 10
-    assert count(MLP(input_shape=(10,), num_classes=10, hidden_sizes=[20])) == 430  # M4: 10-20-10
+    assert count(MLP(input_shape=(10,), num_classes=10, hidden_sizes=[20])) == 430  # 10-20-10
     assert count(LinearRegression(input_shape=(10,), out_features=1)) == 11
 
 

@@ -1,4 +1,4 @@
-"""The course's optimizers, schedules and losses, step for step with their written formulas in float64 (T1 to T3)."""
+"""The course's optimizers, schedules and losses, step for step with their written formulas in float64."""
 
 import math
 from collections.abc import Callable

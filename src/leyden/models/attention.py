@@ -1,4 +1,4 @@
-"""M12: a transformer encoder, in which every patch of an image looks at every other."""
+"""A transformer encoder, in which every patch of an image looks at every other."""
 
 from collections import OrderedDict
 from typing import Any

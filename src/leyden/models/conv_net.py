@@ -1,4 +1,4 @@
-"""M5, M6: the small convolutional network that PyTorch courses train on MNIST."""
+"""The small convolutional network that PyTorch courses train on MNIST."""
 
 from collections import OrderedDict
 from collections.abc import Callable

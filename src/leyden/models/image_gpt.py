@@ -1,4 +1,4 @@
-"""M13: images as sequences of tokens, one a pixel, each predicted from those before it."""
+"""Images as sequences of tokens, one a pixel, each predicted from those before it."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""M1: linear regression, the smallest model there is."""
+"""Linear regression, the smallest model there is."""
 
 import math
 from typing import Any

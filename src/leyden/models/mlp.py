@@ -1,4 +1,4 @@
-"""M3, M4: the multi-layer perceptron, for images (flattened) and for vectors."""
+"""The multi-layer perceptron, for images (flattened) and for vectors."""
 
 import math
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""M7, M8: one small convolutional network for every kind of convolution, pooling and normalisation."""
+"""One small convolutional network for every kind of convolution, pooling and normalisation."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

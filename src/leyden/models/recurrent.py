@@ -1,4 +1,4 @@
-"""M11: recurrent networks, which read an image row by row."""
+"""Recurrent networks, which read an image row by row."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""M14: a residual network for small images."""
+"""A residual network for small images."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

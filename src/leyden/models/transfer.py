@@ -1,4 +1,4 @@
-"""M10: transfer learning, a new head on a network that has learned from other images."""
+"""Transfer learning, a new head on a network that has learned from other images."""
 
 from collections import OrderedDict
 from typing import Any, Self

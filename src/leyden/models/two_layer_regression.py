@@ -1,4 +1,4 @@
-"""M2: two linear layers, the smallest network that is more than a line."""
+"""Two linear layers, the smallest network that is more than a line."""
 
 import math
 from collections import OrderedDict
