@@ -154,6 +154,14 @@ def test_best_and_last_mean_those_of_the_newest_run() -> None:
     assert (last["epoch"], last["global_step"]) == (2, 9)
 
 
+def test_a_run_resumed_after_an_epoch_ends_in_the_bits_of_one_that_was_not_stopped() -> None:
+    assert main([*SHORT, "--trainer.max_epochs", "4"]) == 0
+    assert main([*SHORT, "--trainer.max_epochs", "2"]) == 0
+    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"]) == 0
+    whole, _, resumed = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs())
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_a_finished_run_is_not_trained_again_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     assert main(["fit", "--ckpt_path", "last"]) == 2
