@@ -31,7 +31,7 @@ HEAD = """# Results
 Written by `make results` ([how](../benchmarks/results.py)); each run is a row of [results.csv](results.csv). The score
 is that of the checkpoint with the lowest validation loss, on the official test split where the data have one; the
 validation samples are never trained on. CPU time and peak memory are those of the whole command with one torch thread,
-start-up (7 s), validation and test included. Where there are several seeds, all numbers are means, and the score comes
+start-up, validation and test included. Where there are several seeds, all numbers are means, and the score comes
 with its standard deviation.
 
 Machine: {machine}.
