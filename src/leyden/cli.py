@@ -214,17 +214,11 @@ class CLI(LightningCLI):
             self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, weights_only=True)
         self._report(best)
 
-    def after_validate(self) -> None:
-        """Say where the run is."""
-        self._report()
-
     def after_test(self) -> None:
         """Say where the run is."""
         self._report()
 
-    def after_predict(self) -> None:
-        """Say where the run is."""
-        self._report()
+    after_validate = after_predict = after_test
 
     @rank_zero_only
     def _report(self, best: str = "") -> None:

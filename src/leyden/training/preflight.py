@@ -22,9 +22,9 @@ def check_model_fits_data(model: LightningModule, data: LightningDataModule) -> 
     if input_shape is None or outputs is None:
         return
     x: Any = torch.zeros(2, *input_shape)
-    wanted = getattr(model, "output_shape", (outputs,))
-    if hasattr(model, "output_shape"):  # what it makes its input of, a sample as it comes is not
-        x = model.example_input_array
+    wanted: Any = (outputs,)
+    if hasattr(model, "output_shape"):  # its input is not a sample as it comes
+        x, wanted = model.example_input_array, model.output_shape
     pair = f"{type(model).__name__} does not fit {type(data).__name__}"
     training = model.training
     model.eval()  # batch-norm's statistics and the random generator stay untouched

@@ -13,6 +13,9 @@ class WarmupCosine(LambdaLR):
         optimizer: The optimizer.
         warmup_steps: Steps of the rise.
         total_steps: Steps in all; null takes the trainer's.
+
+    Raises:
+        ValueError: It is used without a `Task`, which would have filled in `total_steps`.
     """
 
     def __init__(self, optimizer: Optimizer, warmup_steps: int = 0, total_steps: int | None = None) -> None:
