@@ -1,7 +1,6 @@
 """The CIFAR-10 colour photographs."""
 
 import pickle
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from leyden.data.base import Batch, ImageDataModule
-from leyden.data.files import data_folder, download, read_verified
+from leyden.data.files import data_folder, download, read_verified, unpack
 from leyden.errors import UserError
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)  # R, G, B over the 50 000 training images, in [0, 1]
@@ -117,10 +116,7 @@ class CIFAR10DataModule(ImageDataModule):
 
     def _fetch_binary(self, folder: Path) -> list[Path]:
         archive = download([self.archive_url], self.archive_md5, folder)
-        with tarfile.open(archive) as tar:
-            members = [tar.getmember(f"{BINARY_FOLDER}/{name}") for name in self.files]
-            tar.extractall(folder, members, filter="data")
-        return [folder / BINARY_FOLDER / name for name in self.files]
+        return unpack(archive, [f"{BINARY_FOLDER}/{name}" for name in self.files], folder)
 
     def _fetch_nothing(self, folder: Path) -> list[Path]:
         raise OSError(f"delete {PYTHON_FOLDER} and the binary release will be")

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import socket
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +94,28 @@ def download(urls: Sequence[str], md5: str, folder: Path) -> Path:
         else:
             return folder / url.rpartition("/")[2]
     raise OSError("; ".join(failures))
+
+
+def unpack(archive: Path, names: Iterable[str], folder: Path) -> list[Path]:
+    """Takes some files out of a tar archive, and nothing else.
+
+    Args:
+        archive: The archive.
+        names: The files' names in it.
+        folder: Where they go; nothing is written outside of it, whatever the archive says.
+
+    Returns:
+        The files, in the order of the names.
+
+    Raises:
+        OSError: If a file is not in the archive, or is no plain file that belongs into the folder.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, [tar.getmember(name) for name in names], filter="data")
+    except (tarfile.TarError, KeyError) as error:
+        raise OSError(f"the archive {archive.name} is not what it should be: {error}") from error
+    return [folder / name for name in names]
 
 
 @contextmanager

@@ -1,15 +1,38 @@
-"""What can be refused before any training time is spent."""
+"""What can be refused before any training time is spent, and before other processes are started.
 
+Nothing here moves a random state or changes the model, so a run is the same to the bit with and without.
+"""
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.data import DataLoader
 
+from leyden.data.base import ArrayDataModule
 from leyden.errors import UserError
+from leyden.models.base import Regressor, Task
+from leyden.training.checkpoints import LastCheckpoint
+
+Loader = DataLoader[Any]
+log = logging.getLogger(__name__)
 
 
 def check_model_fits_data(model: LightningModule, data: LightningDataModule) -> None:
-    """Send two blank samples of the data's shape through the model.
+    """Send two blank samples of the data's shape through the model, and look for a layer of no width.
 
     A model that says its own `output_shape`, of one sample, is sent its `example_input_array` instead. A DataModule
     that does not say its `input_shape` and `num_classes` or `out_features` is not checked.
@@ -17,6 +40,13 @@ def check_model_fits_data(model: LightningModule, data: LightningDataModule) -> 
     Raises:
         UserError: The network cannot take the input, or its output does not fit the target.
     """
+    for name, parameter in model.named_parameters():
+        if not isinstance(parameter, torch.nn.UninitializedParameter) and not parameter.numel():
+            layer = name.removeprefix("network.").rpartition(".")[0]
+            raise UserError(
+                f"layer {layer} of {type(model).__name__} has no width, its weights are of shape "
+                f"{tuple(parameter.shape)}: give every layer 1 unit or more"
+            )
     input_shape = getattr(data, "input_shape", None)
     outputs = getattr(data, "num_classes", None) or getattr(data, "out_features", None)
     if input_shape is None or outputs is None:
@@ -38,3 +68,198 @@ def check_model_fits_data(model: LightningModule, data: LightningDataModule) -> 
         model.train(training)
     if shape != (len(x), *wanted):
         raise UserError(f"{pair}: the network's output is {shape[1:]}, the target wants {wanted}")
+
+
+def check_hardware(trainer: Trainer, precision: Any) -> None:
+    """Refuse more CPU processes than cores, and a precision that cannot be had.
+
+    Args:
+        trainer: The Trainer, before it starts anything.
+        precision: What it was asked for; it silently replaces what it cannot do.
+
+    Raises:
+        UserError: There is something to refuse.
+    """
+    if str(precision) in ("16-true", "bf16-true", "64-true", "64"):
+        raise UserError(f"--trainer.precision {precision}: inputs are of 32 bits here, take 32-true or bf16-mixed")
+    if not isinstance(trainer.accelerator, CPUAccelerator):
+        return
+    if str(precision) in ("16", "16-mixed"):
+        raise UserError(f"--trainer.precision {precision} needs a GPU; a CPU has 32-true and bf16-mixed")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if trainer.num_devices > max(cores, 2):  # two can be tried on any machine
+        raise UserError(
+            f"--trainer.devices {trainer.num_devices} would start as many processes, but there are {cores} cores: "
+            f"take at most {max(cores, 2)}"
+        )
+
+
+def check_evaluation(trainer: Trainer, split: str) -> None:
+    """Refuse to evaluate no batch at all.
+
+    Args:
+        trainer: The Trainer.
+        split: `val`, `test` or `predict`.
+
+    Raises:
+        UserError: The split's limit is 0.
+    """
+    if getattr(trainer, f"limit_{split}_batches") == 0:
+        raise UserError(f"--trainer.limit_{split}_batches is 0, so there is nothing to do: leave it out")
+
+
+def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModule, directory: Path) -> None:
+    """Refuse a training run that could not start, or would end before its end.
+
+    The samples are looked at only of an `ArrayDataModule` that has no `prepare_data` of its own, the batch only with a
+    `Task`, on the device where the model was made. Later epochs may draw other samples; the sampler checks these.
+
+    Args:
+        trainer: The Trainer, before `fit`.
+        model: The model, still on the device where it was made.
+        data: The data.
+        directory: The run's directory.
+
+    Raises:
+        UserError: There is something to refuse; the message says how to mend it.
+    """
+    for option in ("max_epochs", "max_steps"):
+        if getattr(trainer, option) == 0:
+            raise UserError(f"--trainer.{option} is 0: no step would be trained")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"{type(model).__name__} has no parameter to train")
+    _check_monitors(trainer, model)
+    _check_disk(trainer, model, directory)
+    if not isinstance(data, ArrayDataModule) or type(data).prepare_data is not LightningDataModule.prepare_data:
+        return
+    if data.on_device and isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        return  # each process will hold the arrays on a device of its own
+    with _in_training(trainer, data):
+        data.setup("fit")  # Lightning does it again, and finds it done
+        with isolate_rng(include_cuda=False):
+            train, val = data.train_dataloader(), data.val_dataloader()
+            _check_batches(trainer, len(train), len(val))
+            batch = _first_samples(train, trainer)
+            if isinstance(model, Task):
+                _check_step(trainer, model, data, batch)
+
+
+@contextmanager
+def _in_training(trainer: Trainer, data: LightningDataModule) -> Iterator[None]:
+    """Let the data see the Trainer at its first step: they shuffle for its ranks and augment for training only."""
+    data.trainer, trainer.training = trainer, True
+    try:
+        yield
+    finally:
+        data.trainer, trainer.state.stage = None, None
+
+
+def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
+    """Refuse to stop or to schedule by a validation that never runs, and say that none chooses a checkpoint."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+    if trainer.limit_val_batches == 0:
+        why = "--trainer.limit_val_batches is 0"
+    elif every is not None and epochs is not None and 0 < epochs < every:
+        why = f"--trainer.check_val_every_n_epoch is {every}, after the last of {epochs} epochs"
+    else:
+        return
+    schedule: Any = getattr(model, "lr_scheduler", None)
+    waiting = {type(callback).__name__: callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    for name, part in {**waiting, "the schedule": schedule}.items():
+        monitor = getattr(part, "monitor", None) or getattr(part, "keywords", {}).get("monitor")
+        if not isinstance(monitor, str) or not monitor.startswith("val/"):
+            continue
+        if not isinstance(part, Checkpoint):
+            raise UserError(f"{name} goes by {monitor}, but there is no validation: {why}")
+        rank_zero_only(log.warning)("no validation (%s), so no checkpoint is chosen by %s", why, monitor)
+
+
+def _check_disk(trainer: Trainer, model: LightningModule, directory: Path) -> None:
+    """Refuse a place that cannot be written, or has no room for the checkpoints.
+
+    A file is taken to hold the weights and two numbers for each that is trained, as Adam keeps them.
+    """
+    size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    size += 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    needed: dict[int, int] = {}  # bytes by file system
+    savers = (c for c in trainer.callbacks if isinstance(c, (Checkpoint, LastCheckpoint)))  # type: ignore[attr-defined]
+    for callback in (None, *savers):
+        folder = Path(getattr(callback, "dirpath", None) or directory).absolute()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                free, device = shutil.disk_usage(there).free, there.stat().st_dev
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {folder} ({error.strerror}): choose another folder, with --trainer.default_root_dir "
+                "or the checkpoint callback's dirpath"
+            ) from error
+        files = 1  # a file is complete before it takes the place of an older one
+        if callback is not None:
+            kept = getattr(callback, "save_top_k", 2)  # LastCheckpoint has two
+            kept = max(trainer.max_epochs or 1, 1) if kept == -1 else kept
+            files = kept + bool(getattr(callback, "save_last", None))
+        needed[device] = needed.get(device, 0) + files * size
+        if free + sum(file.stat().st_size for file in folder.rglob("*.ckpt")) < needed[device]:
+            raise UserError(
+                f"{there} has {free / 1e6:.1f} MB free, but the checkpoints may take {needed[device] / 1e6:.1f} MB: "
+                "make room, or choose a folder with --trainer.default_root_dir"
+            )
+
+
+def _check_batches(trainer: Trainer, train: int, val: int) -> None:
+    """Refuse limits that leave no batch, given how many there are."""
+    for split, count in (("train", train), ("val", val)):
+        limit = getattr(trainer, f"limit_{split}_batches")
+        left = min(count, limit) if isinstance(limit, int) else int(count * limit)
+        if left == 0 and (split == "train" or limit > 0):  # 0 is how to switch validation off
+            raise UserError(
+                f"--trainer.limit_{split}_batches {limit} leaves none of {count} batches: raise it"
+                + (f" to {math.ceil(1000 / count) / 1000} or more" if limit else "")
+            )
+        if split == "train":
+            every = trainer.val_check_interval
+            by_epoch = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches > 0
+            if isinstance(every, int) and every > left and by_epoch:
+                raise UserError(
+                    f"--trainer.val_check_interval is {every}, but an epoch has {left} batches: lower it, or "
+                    "set --trainer.check_val_every_n_epoch null to count on"
+                )
+
+
+def _first_samples(loader: Loader, trainer: Trainer) -> Any:
+    """Return the first two training samples as a batch, or one where an epoch ends with a batch of one.
+
+    The whole order is drawn for that, and every index in it checked.
+    """
+    indices = next(iter(loader.batch_sampler), [])  # type: ignore[arg-type]
+    if not indices:
+        raise UserError(f"the sampler draws no training sample, where {len(loader)} batches were expected")
+    whole_epoch = trainer.limit_train_batches == 1.0 and trainer.max_steps == -1
+    ends_with_one = not loader.drop_last and len(loader.sampler) % loader.batch_size == 1  # type: ignore
+    indices = indices[: 1 if whole_epoch and ends_with_one else 2]
+    return loader.dataset.__getitems__(indices)  # type: ignore[attr-defined]
+
+
+def _check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: Any) -> None:
+    """Take real samples through augmentation, normalisation, network and loss, as a training step does."""
+    batch = data.transfer_batch_to_device(batch, model.device, 0)
+    copies = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch-norm counts on these instead
+    try:
+        x, y = model.inputs_and_targets(*data.on_after_batch_transfer(batch, 0))
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
+            output = torch.func.functional_call(model, copies, (x,))
+            if isinstance(model, Regressor) and output.shape != y.shape:  # the loss would broadcast them
+                raise ValueError(f"the output is {tuple(output.shape)}, the target {tuple(y.shape)}")
+            loss = model.loss(output, y)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason, fix = str(error).partition("\n")[0], ""
+        if "more than 1 value per channel" in reason:
+            fix = ": an epoch ends with a batch of one sample, set --data.drop_last true or another batch_size"
+        pair = f"{type(model).__name__} does not take a batch of {type(data).__name__}"
+        raise UserError(f"{pair} ({reason}){fix}") from error
+    if not loss.isfinite():
+        raise UserError(
+            f"the loss of the first training samples is {loss.item()} before any step: look for numbers that are not "
+            "finite in the data or in the initial weights"
+        )
