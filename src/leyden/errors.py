@@ -7,3 +7,10 @@ class UserError(Exception):
     The message is one line that says what is wrong and what to do. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+class RunError(Exception):
+    """A fault that ends a run, not by its user's mistake.
+
+    The command line prints its one line without a traceback and exits with code 1. What was saved before is kept.
+    """

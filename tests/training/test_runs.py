@@ -14,7 +14,8 @@ from leyden.training.runs import find_checkpoint, make_run_directory, read_check
 def checkpoint(root: Path, name: str, time: str, which: str) -> Path:
     file = root / name / time / "checkpoints" / f"{which}.ckpt"
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": {}}, file)
+    torch.save({"state_dict": {}, "global_step": 1}, file)
+    (file.parents[1] / "config.yaml").touch()
     return file
 
 
@@ -33,7 +34,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_words_mean_the_newest_run_of_all_or_of_one_experiment(tmp_path: Path) -> None:
     older = checkpoint(tmp_path, "b", "2026-01-01_00-00-00", "last")
     newer = checkpoint(tmp_path, "a", "2026-01-02_00-00-00", "last")
-    checkpoint(tmp_path, "c", "2026-01-03_00-00-00", "best")
+    checkpoint(tmp_path, "c", "2026-01-03_00-00-00_test", "last")
     assert find_checkpoint("last", tmp_path, None, "best") == newer
     assert find_checkpoint("last", tmp_path, "b", "best") == older
 
@@ -47,7 +48,7 @@ def test_a_run_directory_means_its_default_checkpoint_and_a_file_itself(tmp_path
 @pytest.mark.parametrize("wanted", ["best", "last", "missing.ckpt", "."])
 def test_what_is_not_there_is_refused(wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no (best|last)\.ckpt|no checkpoint at"):
+    with pytest.raises(UserError, match=r"there is no run in|no checkpoint (at|to go on from)"):
         find_checkpoint(wanted, tmp_path, None, "best")
 
 

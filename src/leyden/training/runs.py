@@ -3,13 +3,17 @@
 runs/<name>/<time>/          one run of `leyden fit`
     config.yaml              the resolved configuration that repeats it
     checkpoints/best.ckpt    lowest val/loss
-    checkpoints/last.ckpt    end of the last epoch
+    checkpoints/last.ckpt    where a resumed run goes on
+    checkpoints/previous.ckpt    the last.ckpt before it
     metrics.csv, curves.png
 runs/<name>/<time>_test/     one evaluation, likewise _validate and _predict
 """
 
 import atexit
 import itertools
+import logging
+import os
+import zipfile
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +23,10 @@ import torch
 
 from leyden.errors import UserError
 
+log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+EVALUATIONS = ("_validate", "_test", "_predict")  # how the directories of those commands end
 
 
 def make_run_directory(parent: Path, suffix: str = "") -> Path:
@@ -28,7 +35,7 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
     Raises:
         UserError: The directory cannot be written.
     """
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + suffix
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + _slurm_job() + suffix
     for number in itertools.count(1):
         directory = parent / (time if number == 1 else f"{time}-{number}")
         new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
@@ -52,6 +59,19 @@ def _remove_if_empty(folders: list[Path]) -> None:
             folder.rmdir()  # refuses where there is something in it
 
 
+def _slurm_job() -> str:
+    """Return what ends a run's directory under SLURM, so that the job finds it when it is queued again."""
+    return f"_job{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else ""
+
+
+def requeued_run(root: Path) -> str | None:
+    """Return the run that this SLURM job began before it was queued again, or None."""
+    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
+        return None
+    runs = (file.parents[1] for file in root.glob(f"*/*{_slurm_job()}/checkpoints/{LAST}"))
+    return max(map(str, runs), default=None)
+
+
 def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> Path:
     """Return the checkpoint file that `--ckpt_path wanted` means.
 
@@ -62,34 +82,61 @@ def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> 
         default: Which checkpoint of a run directory to take, `best` or `last`.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or none that is whole.
     """
+    path = Path(wanted)
     if wanted in ("best", "last"):
-        found = root.glob(f"{name or '*'}/*/checkpoints/{wanted}.ckpt")
-        newest = max(found, key=lambda file: file.parts[-3], default=None)  # the directory's name is its time
-        if newest is None:
+        runs = [file.parent for file in root.glob(f"{name or '*'}/*/config.yaml")]
+        runs = [run for run in runs if not run.name.endswith(EVALUATIONS)]
+        if not runs:
             raise UserError(
-                f"no {wanted}.ckpt in {root / (name or '*')}/*/checkpoints; train first with `leyden fit`, "
+                f"there is no run in {root / (name or '*')}; train first with `leyden fit`, "
                 "or give --ckpt_path a file or a run directory"
             )
-        return newest
-    path = Path(wanted)
+        path, default = max(runs, key=lambda run: run.name), wanted  # a directory's name is its time
     if path.is_dir():
-        path = path / "checkpoints" / f"{default}.ckpt"
+        return _newest_whole(path) if default == "last" else _existing(path / "checkpoints" / BEST)
+    return _existing(path)
+
+
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; --ckpt_path takes a file, a run directory, `best` or `last`")
     return path
 
 
+def _newest_whole(run: Path) -> Path:
+    """Return the newest whole checkpoint of a run, and say which ones are not whole.
+
+    `best.ckpt` and others are taken only where `last.ckpt` and the one before it are not to be had: they are saved
+    before the end of their epoch is on disk.
+    """
+    whole, damaged = [], []
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        try:
+            whole.append((path.name in (LAST, PREVIOUS), read_checkpoint(path)["global_step"], path))
+        except UserError as error:
+            damaged.append(error)
+    if not whole:
+        why = f"{damaged[0]}" if damaged else "it ended before the first was saved: start it again"
+        raise UserError(f"no checkpoint to go on from in {run}: {why}")
+    for reason in damaged:
+        log.warning("passed over: %s", reason)
+    return max(whole)[-1]
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint with `weights_only=True`, so that no code in the file can run.
+    """Verify a checkpoint's checksums, then read it with `weights_only=True`, so that no code in it can run.
 
     Raises:
         UserError: The file is damaged, or is not a checkpoint.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if part := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {part} is wrong")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises nearly anything at a file that is not its own
+    except Exception as error:  # zipfile and torch raise nearly anything at a file that is not their own
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged or is no checkpoint of this project ({reason})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:

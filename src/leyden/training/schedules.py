@@ -28,4 +28,5 @@ class WarmupCosine(LambdaLR):
             done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
+        self.total_steps = total_steps  # in the checkpoint it says how far the schedule reaches
         super().__init__(optimizer, factor)

@@ -1,0 +1,118 @@
+"""What exact resume, the checks of a run and safe files cost; writes docs/reliability_cost.md.
+
+Run as `python benchmarks/reliability.py` with LEYDEN_DATA naming the folder of the real files. Epochs of one
+`leyden fit` are trained in turn with and without what resume needs (orders and draws as functions of seed, epoch and
+batch; a look at each loss; signals; last.ckpt), and files are saved in turn by SafeCheckpointIO and by `torch.save`.
+One torch thread, medians; epochs in CPU seconds, saves in wall time.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from measure import machine
+
+from leyden import PROJECT
+from leyden.cli import CLI
+from leyden.data.sampling import ResumableSampler
+from leyden.training.checkpoints import LastCheckpoint, SafeCheckpointIO
+
+EPOCHS, SAVES = 24, 15
+PAGE = PROJECT / "docs" / "reliability_cost.md"
+MLP = ["fit", "--config", str(PROJECT / "configs" / "mlp_mnist.yaml"), "--data.batch_size", "128"]
+QUIET = ["--test_after_fit", "false", "--trainer.enable_progress_bar", "false", "--wandb.mode", "disabled"]
+
+
+class Alternate(Callback):
+    """Leave out, in every other epoch, what resume needs, and time the epochs without their validation."""
+
+    def __init__(self) -> None:
+        self.times: dict[bool, list[float]] = {True: [], False: []}
+        self.resumable = True
+        self.start = self.validation = 0.0
+        self.patches = [
+            patch("leyden.data.base.seed_step", lambda *_: None),
+            patch.object(ResumableSampler, "__iter__", lambda sampler: iter(sampler.sampler)),
+        ]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        self.start, self.validation = time.process_time(), 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave out what follows."""
+        self.validation = time.process_time()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on."""
+        self.start = time.process_time() - (self.validation - self.start)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch's time, and change sides."""
+        now = time.process_time()
+        self.times[self.resumable].append(now - self.start)
+        for change in self.patches:
+            change.start() if self.resumable else change.stop()
+        self.resumable = not self.resumable
+        kept = [c for c in self.callbacks if self.resumable or not isinstance(c, LastCheckpoint)]
+        trainer.callbacks = kept  # type: ignore[attr-defined]
+        self.start = time.process_time()
+
+
+def epochs() -> str:
+    """Compare epochs of the perceptron at batch 128."""
+    clock = Alternate()
+
+    class TimedCLI(CLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+            return trainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        TimedCLI([*MLP, *QUIET, "--trainer.default_root_dir", folder, "--trainer.max_epochs", str(EPOCHS)])
+    pairs = list(zip(clock.times[True], clock.times[False], strict=True))[1:]
+    return row("exact resume and checks, an epoch of the perceptron at batch 128", pairs)
+
+
+def saves() -> Iterator[str]:
+    """Compare saves of checkpoints of three sizes, weights and one momentum of each."""
+    for megabytes in (1, 10, 100):
+        weights = {f"layer{i}": torch.randn(megabytes * 12_500) for i in range(10)}
+        momentum = {name: weight.clone() for name, weight in weights.items()}
+        checkpoint = {"state_dict": weights, "optimizer_states": [momentum], "global_step": 1}
+        pairs = []
+        with tempfile.TemporaryDirectory(dir=PROJECT) as folder:
+            for _ in range(SAVES):
+                start = time.perf_counter()
+                SafeCheckpointIO().save_checkpoint(checkpoint, Path(folder, "ours.ckpt"))
+                middle = time.perf_counter()
+                torch.save(checkpoint, Path(folder, "theirs.ckpt"))
+                pairs.append((middle - start, time.perf_counter() - middle))
+        yield row(f"a save of {megabytes} MB, against torch.save", pairs[1:])
+
+
+def row(name: str, pairs: list[tuple[float, float]]) -> str:
+    """Format the median ratio of pairs, its quartiles, and the median of the second in milliseconds."""
+    ratios = [ours / theirs for ours, theirs in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    text = (
+        f"| {name} | {middle:.3f} | {low:.3f} to {high:.3f} | {statistics.median(t for _, t in pairs) * 1000:.0f} ms |"
+    )
+    print(text, flush=True)
+    return text
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    head = ["# What reliability costs", "", "Written by [benchmarks/reliability.py](../benchmarks/reliability.py).", ""]
+    head += [f"Machine: {machine()}. One torch thread; {EPOCHS // 2} pairs of epochs and {SAVES} pairs of saves.", ""]
+    table = ["| what | ratio, median | quartiles | without |", "|---|---|---|---|"]
+    PAGE.write_text("\n".join([*head, *table, *saves(), epochs()]) + "\n", encoding="utf-8")

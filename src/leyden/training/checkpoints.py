@@ -1,0 +1,275 @@
+"""Checkpoints that a run goes on from bit for bit, and files that survive a kill, a full disk and a flipped bit."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor
+
+from leyden.data.sampling import ResumableSampler
+from leyden.errors import RunError, UserError
+from leyden.models.base import Task
+from leyden.training.callbacks import run_directory
+from leyden.training.runs import LAST, PREVIOUS, read_checkpoint
+
+NOTHING, SAVE, STOP = range(3)  # what a rank wishes before a batch; all of them do the greatest wish
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Write each checkpoint beside its place and rename it when complete; read only what is whole.
+
+    The checksum is the file format's own: `torch.save` writes a zip archive, with a CRC-32 of each part.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `path`, which keeps its old content until the new one is complete.
+
+        Raises:
+            RunError: A weight is not finite, or the file cannot be written.
+        """
+        for name, weight in checkpoint["state_dict"].items():
+            # one sum in place of a mask: any NaN or infinity among the weights makes it one
+            if weight.is_floating_point() and not math.isfinite(weight.sum(dtype=torch.float32)):
+                raise RunError(f"{name} holds NaN or infinity at step {checkpoint['global_step']}: nothing is saved")
+        path = Path(path)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(checkpoint, part)
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch raises the second, which does not say why
+            reason = getattr(error, "strerror", None) or "is the disk full?"
+            raise RunError(f"cannot write {path} ({reason}); the checkpoint before it is whole") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint, whole by its checksum, and run no code from it, whatever `weights_only` says."""
+        return read_checkpoint(Path(path))
+
+
+class LastCheckpoint(Callback):
+    """Keep `checkpoints/last.ckpt`, from which `leyden fit --ckpt_path last` goes on bit for bit.
+
+    It is saved after the first step, between epochs, at an interval, when training ends, and on SIGTERM and SIGINT,
+    which end the run with exit codes 143 and 130; the file before it stays as `previous.ckpt`. A checkpoint is always
+    of a moment between two batches, after an optimizer step, when what was logged is on disk: only there does
+    Lightning resume without losing or repeating anything. So a signal that comes during validation is heard after it.
+
+    A job under SLURM that gets SIGUSR1 (`sbatch --signal=USR1@60`) saves and has itself queued again; started again,
+    it goes on from there. A loss that is not finite ends the run before it reaches the weights.
+
+    Args:
+        every_n_train_steps: Save after every so many optimizer steps as well; None for never.
+        train_time_interval: Save when so much time has passed since the last save; None for never.
+    """
+
+    def __init__(
+        self, every_n_train_steps: int | None = None, train_time_interval: timedelta | None = timedelta(minutes=5)
+    ) -> None:
+        self.every_n_train_steps = every_n_train_steps
+        self.train_time_interval = train_time_interval
+        self.saved_step, self.saved_time = 0, 0.0
+        self.finished = False
+        self.signal = 0
+        self._handlers: dict[int, Any] = {}
+        self._losses: dict[int, Tensor] = {}
+        self._metric_states: dict[str, dict[str, Tensor]] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the directory."""
+        self.directory = run_directory(trainer) / "checkpoints"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to signals in the place of Lightning, which would end the run without saving it."""
+        self.saved_step, self.saved_time = trainer.global_step, time.monotonic()
+        heard = [signal.SIGTERM, signal.SIGINT] + [signal.SIGUSR1] * ("SLURM_JOB_ID" in os.environ)
+        self._handlers = {number: signal.signal(number, self._hear) for number in heard}
+        for name, states in self._metric_states.items():
+            metric = pl_module.metrics("train")[name]  # type: ignore[operator]
+            for state, values in states.items():
+                setattr(metric, state, values[trainer.global_rank].to(pl_module.device))
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:  # the second one is in earnest
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = number
+        print(f"{signal.Signals(number).name}: saving between two batches; once more to stop at once", file=sys.stderr)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save between two epochs."""
+        # with max_steps, Lightning would resume from here with an epoch that has no batches
+        if trainer.global_step > self.saved_step and trainer.max_steps == -1:
+            self._save_before(trainer, trainer.fit_loop.epoch_progress, self._agree(trainer, SAVE))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save between two batches if it is time to."""
+        every, interval = self.every_n_train_steps, self.train_time_interval
+        due = (
+            self.saved_step == 0
+            or (every is not None and trainer.global_step - self.saved_step >= every)
+            or (interval is not None and time.monotonic() - self.saved_time >= interval.total_seconds())
+            or (trainer.max_steps != -1 and batch_idx == 1)
+        )
+        wish = self._agree(trainer, SAVE if due else NOTHING)
+        if wish != NOTHING and _can_resume_before(trainer, batch_idx):
+            self._save_before(trainer, trainer.fit_loop.epoch_loop.batch_progress, wish)
+
+    def _agree(self, trainer: Trainer, wish: int) -> int:
+        """Return the greatest wish of all ranks, which must save and stop together."""
+        wish = STOP if self.signal else wish
+        if trainer.world_size > 1:
+            wishes = torch.tensor(wish, device=trainer.strategy.root_device)
+            wish = int(trainer.strategy.reduce(wishes, reduce_op="max"))
+        return wish
+
+    def _save_before(self, trainer: Trainer, progress: Any, wish: int) -> None:
+        """Save as if Lightning had not yet counted the epoch or batch that is about to begin."""
+        for counts in (progress.current, progress.total):
+            counts.ready -= 1
+        if trainer.global_step > self.saved_step:
+            self._save(trainer)
+        if wish == STOP:
+            self._stop(trainer)
+        for counts in (progress.current, progress.total):
+            counts.ready += 1
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Look at the loss before it reaches the weights; on a GPU, which must not wait for that, some steps later."""
+        self._losses[trainer.fit_loop.batch_idx] = loss.detach()
+        if loss.device.type == "cpu" or len(self._losses) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self._check_losses(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the losses since the last look."""
+        self._check_losses(trainer)
+
+    def _check_losses(self, trainer: Trainer) -> None:
+        losses, self._losses = self._losses, {}
+        if not losses or all(map(math.isfinite, torch.stack(list(losses.values())).tolist())):
+            return
+        batch_idx, loss = next((b, float(loss)) for b, loss in losses.items() if not math.isfinite(loss))
+        where = f"epoch {trainer.current_epoch}, batch {batch_idx}"
+        sampler = getattr(trainer.train_dataloader, "sampler", None)
+        if isinstance(sampler, ResumableSampler):
+            start = batch_idx * sampler.batch_size
+            indices = sampler.share(trainer.current_epoch)[start : start + sampler.batch_size].tolist()
+            where += f", training samples {' '.join(map(str, indices))}"
+        kept = self.directory / LAST
+        good = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
+        raise RunError(
+            f"the training loss is {loss} at step {trainer.global_step} ({where}); {good}; "
+            "try a smaller learning rate, or --trainer.gradient_clip_val 1"
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell Lightning that a batch was trained: else it leaves out plateau schedules where the epoch ends."""
+        if trainer.fit_loop.restarting:
+            trainer.fit_loop.restarting = False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of the run."""
+        self.finished = True
+        if trainer.global_step > self.saved_step:
+            self._save(trainer)
+        self._unhook()
+        if self.signal:
+            self._stop(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no rank behind that hangs, or is stopped, or does not know yet."""
+        self._unhook()
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(exception, SystemExit):
+            launcher.kill(signal.SIGKILL)
+
+    def _unhook(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._check_losses(trainer)
+        if trainer.checkpoint_callback is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return  # --trainer.enable_checkpointing false
+        for logger in trainer.loggers:
+            logger.save()
+        last = self.directory / LAST
+        if trainer.is_global_zero and last.exists():
+            last.replace(self.directory / PREVIOUS)
+        trainer.save_checkpoint(last)
+        self.saved_step, self.saved_time = trainer.global_step, time.monotonic()
+
+    def _stop(self, trainer: Trainer) -> None:
+        number = self.signal or signal.SIGTERM  # another rank heard it
+        if trainer.is_global_zero:
+            run = self.directory.parent
+            print(f"saved at step {trainer.global_step}; go on with: leyden fit --ckpt_path {run}", file=sys.stderr)
+            if number == signal.SIGUSR1:
+                subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
+        # at a child's exit code other than 0 Lightning kills the process that started it
+        child = trainer.global_rank > 0 and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
+        raise SystemExit(0 if child else 128 + number)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what a resume must know, and the training metrics of the epoch so far, of each rank."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        checkpoint["batches_done"] = done % trainer.num_training_batches
+        checkpoint["world_size"] = trainer.world_size
+        checkpoint["finished"] = self.finished
+        if isinstance(pl_module, Task):
+            checkpoint["train_metrics"] = {
+                name: {state: _of_all_ranks(trainer, value) for state, value in metric.metric_state.items()}
+                for name, metric in pl_module.metrics("train").items()
+            }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the training metrics of the epoch so far, and let ModelCheckpoint find its files if the run was moved.
+
+        Raises:
+            UserError: The run stopped in the middle of an epoch that is shared by another number of processes.
+        """
+        world_size = checkpoint.get("world_size", trainer.world_size)
+        if checkpoint.get("batches_done") and world_size != trainer.world_size:
+            raise UserError(
+                f"the checkpoint is from the middle of an epoch of {world_size} processes, and there are "
+                f"{trainer.world_size} now: give --trainer.devices {world_size}"
+            )
+        self._metric_states = checkpoint.get("train_metrics", {})
+        for key, state in checkpoint["callbacks"].items():
+            if key.startswith("ModelCheckpoint") and (self.directory / Path(state["best_model_path"]).name).is_file():
+                checkpoint["callbacks"][key] = _moved(state, state["dirpath"], str(self.directory))
+
+
+def _can_resume_before(trainer: Trainer, batch_idx: int) -> bool:
+    """Say whether Lightning can resume before this batch: no epoch's first, in no accumulation, after no validation."""
+    done = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    validated = trainer.enable_validation and done % (trainer.val_check_batch or math.inf) == 0
+    return batch_idx > 0 and batch_idx % trainer.accumulate_grad_batches == 0 and not validated
+
+
+def _moved(state: Any, old: str, new: str) -> Any:
+    """Change a folder in all the paths of a state."""
+    if isinstance(state, dict):
+        return {_moved(key, old, new): _moved(value, old, new) for key, value in state.items()}
+    return state.replace(old, new, 1) if isinstance(state, str) else state
+
+
+def _of_all_ranks(trainer: Trainer, value: Any) -> Tensor:
+    """Return the values of R ranks, (R, ...)."""
+    return trainer.strategy.all_gather(value).reshape(trainer.world_size, *value.shape)

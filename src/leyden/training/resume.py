@@ -1,0 +1,114 @@
+"""What a resumed run may do otherwise than the run before, and how it is told."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from leyden.errors import UserError
+
+LIMITS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs", "trainer.min_steps")
+ORDER = (  # what decides which samples a batch holds
+    "seed_everything",
+    "data.class_path",
+    "data.batch_size",
+    "data.val_size",
+    "data.split_seed",
+    "data.sampler",
+    "data.drop_last",
+    "trainer.limit_train_batches",
+    "trainer.accumulate_grad_batches",
+)
+ELSEWHERE = ("name", "checkpoint", "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.plugins")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return {option: (old value, new value)} of two configurations; options go as on the command line."""
+    before, after = _flat(old), _flat(new)
+    options = [option for option in dict.fromkeys([*before, *after]) if not option.startswith(ELSEWHERE)]
+    pairs = {option: (before.get(option), after.get(option)) for option in options}
+    return {option: pair for option, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        option = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
+        flat |= _flat(value, option) if isinstance(value, dict) else {option: value}
+    return flat
+
+
+def check_resumable(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
+    """Refuse to resume what cannot go on as asked.
+
+    Raises:
+        UserError: The run is finished, the file lacks what training needs, or a change does not fit what it holds.
+    """
+    if "optimizer_states" not in checkpoint:
+        raise UserError("this checkpoint holds no state of an optimizer, so training cannot go on from it")
+    if checkpoint.get("finished") and not any(option in LIMITS for option in changes):
+        raise UserError(
+            f"this run is finished, at epoch {checkpoint['epoch']} and step {checkpoint['global_step']}: "
+            "test it with `leyden test`, or raise --trainer.max_epochs to go on"
+        )
+    for option, (old, new) in changes.items():
+        if option == "model.class_path" or option == "model.optimizer.class_path":
+            raise UserError(f"{option} was {old}, now {new}: that cannot go on from the other's state; start a new run")
+        if option.startswith("model.lr_scheduler"):
+            raise UserError(f"{option} was {old}, now {new}: a schedule under way goes on as it is; start a new run")
+        if option in LIMITS and _spans_the_run(checkpoint):
+            raise UserError(
+                f"{option} was {old}, now {new}: but the learning rate's schedule ends there; start a new run"
+            )
+        if option.startswith(ORDER) and checkpoint.get("batches_done"):
+            raise UserError(f"{option} was {old}, now {new}: it cannot change in the middle of an epoch")
+
+
+def _spans_the_run(checkpoint: dict[str, Any]) -> bool:
+    """Say whether a scheduler was made for so many steps and would refuse to step further, or had nothing left."""
+    return any("total_steps" in state for state in checkpoint["lr_schedulers"])
+
+
+def check_weights_fit(checkpoint: dict[str, Any], model: LightningModule) -> None:
+    """Compare the names and shapes of a checkpoint's weights with the model's.
+
+    Raises:
+        UserError: They differ; the first few are named.
+    """
+    held = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    wrong = [
+        f"{name} {held.get(name)} for {wanted.get(name)}"
+        for name in {**wanted, **held}
+        if held.get(name) != wanted.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"the checkpoint's weights do not fit {type(model).__name__}: {'; '.join(wrong[:3])}{more} "
+            "(None: missing); give the model the arguments it was trained with"
+        )
+
+
+class ChangedOptimizer(Callback):
+    """Give a resumed optimizer the arguments that its user has changed, instead of those it was saved with.
+
+    A new learning rate scales the rate that a schedule has reached.
+
+    Args:
+        changes: {option: (old value, new value)}.
+    """
+
+    def __init__(self, changes: dict[str, tuple[Any, Any]]) -> None:
+        prefix = "model.optimizer."
+        self.changes = {key.removeprefix(prefix): pair for key, pair in changes.items() if key.startswith(prefix)}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Change them."""
+        old, new = self.changes.pop("lr", (1.0, 1.0))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group |= {name: value for name, (_, value) in self.changes.items()}
+                group |= {name: group[name] * new / old for name in ("lr", "initial_lr") if name in group}
+        for config in trainer.lr_scheduler_configs:
+            if hasattr(config.scheduler, "base_lrs"):
+                config.scheduler.base_lrs = [lr * new / old for lr in config.scheduler.base_lrs]

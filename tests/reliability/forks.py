@@ -1,0 +1,87 @@
+"""Runs `leyden` in forks of one process that has imported it, which saves each of them some seconds.
+
+Reads commands from stdin, a JSON object a line, and answers each with a line:
+{"start": arguments, "cwd": folder, "output": file, "at": [hook, count, signal], "hang": worker, "env": variables}
+    -> process id. `at`, which may be null, is the call of a hook at which the process sends itself a signal; `hang` is
+    the worker of the DataLoader that stops working, or null.
+{"wait": process id}
+    -> how it ended, as `subprocess` has it: -9 for SIGKILL
+"""
+
+import json
+import os
+import sys
+import time
+from functools import wraps
+from typing import Any, NoReturn
+
+import torch
+from torch.utils.data import get_worker_info
+
+from leyden.cli import main
+from leyden.data.base import ArrayDataset, Batch
+from leyden.training.checkpoints import LastCheckpoint
+
+
+def signal_at(hook: str, count: int, number: int) -> None:
+    """Has the process send itself a signal where a hook is called for the count-th time."""
+    original = getattr(LastCheckpoint, hook)
+    calls = 0
+
+    @wraps(original)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    setattr(LastCheckpoint, hook, counted)
+
+
+def hang(worker: int) -> None:
+    """Has one worker of the DataLoader never deliver a batch."""
+    original = ArrayDataset.__getitems__
+
+    def stuck(dataset: ArrayDataset, indices: list[int]) -> Batch:
+        if (info := get_worker_info()) is not None and info.id == worker:
+            time.sleep(3600)
+        return original(dataset, indices)
+
+    ArrayDataset.__getitems__ = stuck  # type: ignore[method-assign]
+
+
+def run(command: dict[str, Any]) -> NoReturn:
+    """Is the forked process."""
+    os.chdir(command["cwd"])
+    os.environ.update(command["env"])
+    file = os.open(command["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    if command["at"]:
+        signal_at(*command["at"])
+    if command["hang"] is not None:
+        hang(command["hang"])
+    code: Any = 70
+    try:
+        code = main(command["start"])
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "wait" in command:
+            print(os.waitstatus_to_exitcode(os.waitpid(command["wait"], 0)[1]), flush=True)
+        else:
+            print(os.fork() or run(command), flush=True)

@@ -1,0 +1,107 @@
+"""Two processes that train together: kills, signals, and a rank that dies or freezes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from leyden import PROJECT
+
+from .conftest import is_running, result, wait_for
+from .test_kills import FIT
+
+pytestmark = pytest.mark.slow
+TWO = [*FIT, "--config", str(PROJECT / "configs" / "with" / "ddp_cpu.yaml"), "--data.batch_size=16"]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class Ranks:
+    """`leyden ARGS` in two processes, which print to one file."""
+
+    def __init__(self, *args: str) -> None:
+        self.output = Path(f"output-{time.monotonic_ns()}.txt")
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+        command = [sys.executable, "-m", "leyden", *args]
+        with self.output.open("w") as file:
+            self.main = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    def child(self) -> int:
+        """The process id of rank 1."""
+        children = Path(f"/proc/{self.main.pid}/task/{self.main.pid}/children").read_text().split()
+        (pid,) = [int(child) for child in children if "leyden" in Path(f"/proc/{child}/cmdline").read_text()]
+        return pid
+
+    def wait(self) -> tuple[int, str]:
+        """The exit code, and what was printed."""
+        return self.main.wait(timeout=200), self.output.read_text()
+
+
+def test_kills_of_two_ranks_change_neither_weights_nor_metrics() -> None:
+    start = time.monotonic()
+    assert Ranks(*TWO, "--name", "whole").wait()[0] == 0
+    length = time.monotonic() - start
+    draw = random.Random(1)
+    ranks = Ranks(*TWO, "--name", "killed")
+    for _ in range(3):
+        wait_for("runs/killed/*/checkpoints/last.ckpt")
+        time.sleep(draw.uniform(0, length / 3))
+        os.killpg(ranks.main.pid, signal.SIGKILL)
+        ranks.main.wait()
+        ranks = Ranks("fit", "--ckpt_path", "last", "--name", "killed")
+    code, text = ranks.wait()
+    assert code == 0 or "this run is finished" in text, text
+    assert result("killed") == result("whole")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_either_rank_saves_and_ends_both(rank: int) -> None:
+    ranks = Ranks(*TWO, "--name", "stopped", "--trainer.max_epochs=100")
+    wait_for("runs/stopped/*/checkpoints/last.ckpt")
+    child = ranks.child()
+    os.kill([ranks.main.pid, child][rank], signal.SIGTERM)
+    code, text = ranks.wait()
+    assert code == 143, text
+    assert "go on with: leyden fit --ckpt_path" in text
+    assert not is_running(child)
+
+    code, text = Ranks("fit", "--ckpt_path", "last", "--trainer.devices=1", "--trainer.strategy=auto").wait()
+    assert code == 2
+    assert "is from the middle of an epoch of 2 processes" in text or "step" in text
+
+
+@pytest.mark.parametrize("event", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_rank_that_dies_or_freezes_ends_the_run_and_leaves_no_process(event: int) -> None:
+    ranks = Ranks(*TWO, "--trainer.strategy.timeout=0:00:10", "--trainer.max_epochs=100")
+    file = wait_for("runs/*/*/checkpoints/last.ckpt")
+    child = ranks.child()
+    os.kill(child, event)
+    code, text = ranks.wait()
+    assert code != 0, text
+    deadline = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(child)
+    assert file.exists() or file.with_name("previous.ckpt").exists()
+
+
+def test_a_main_process_that_is_killed_leaves_no_rank_behind() -> None:
+    ranks = Ranks(*TWO, "--trainer.max_epochs=100")
+    wait_for("runs/*/*/checkpoints/last.ckpt")
+    child = ranks.child()
+    ranks.main.kill()
+    ranks.main.wait()
+    deadline = time.monotonic() + 60
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(child)
