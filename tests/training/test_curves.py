@@ -5,7 +5,8 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from leyden.training.curves import draw_curves, read_metrics
+from leyden.training.curves import draw_curves
+from leyden.training.record import read_metrics
 
 METRICS = """epoch,step,train/loss,train/loss_step,val/acc,val/loss
 0,4,,2.5,,

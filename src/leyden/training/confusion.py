@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leyden.models.base import Classifier
 from leyden.training.callbacks import run_directory
+from leyden.training.record import run_title
 
 
 class ConfusionMatrix(Callback):
@@ -74,12 +75,12 @@ def write_confusion(directory: Path, counts: Tensor, names: list[str]) -> None:
     size = 2 + 0.45 * len(names)
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)  # readable to the colour-blind, and in grey
+    image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)  # readable to the colour-blind, and in grey
     figure.colorbar(image, label="share of the true class")
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=0 if max(map(len, names)) < 3 else 90)
     axes.set_yticks(ticks, names)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{directory.parent.name} {directory.name}, test split")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{run_title(directory)}, test split")
     if len(names) <= 20:  # more would not be legible
         for i, row in enumerate(counts.tolist()):
             for j, count in enumerate(row):

@@ -1,11 +1,11 @@
 """Learning curves, from `metrics.csv` to a picture."""
 
-import csv
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from leyden.training.callbacks import run_directory
+from leyden.training.record import PALETTE, read_metrics, run_title
 
 
 class LearningCurves(Callback):
@@ -21,31 +21,20 @@ class LearningCurves(Callback):
                 draw_curves(directory)
 
 
-def read_metrics(file: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Read a `metrics.csv` into {metric: (epochs, values)}, leaving out the cells that are empty."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            for name, value in row.items():
-                if value and name not in ("epoch", "step"):
-                    epochs, values = curves.setdefault(name, ([], []))
-                    epochs.append(float(row["epoch"]))
-                    values.append(float(value))
-    return curves
-
-
 def draw_curves(directory: Path) -> None:
     """Draw `curves.png` from `metrics.csv` in a run's directory: one panel a metric, train and val together."""
     from matplotlib.figure import Figure  # costs 0.3 s, so only when there is something to draw
 
     curves = read_metrics(directory / "metrics.csv")
     metrics = sorted({name.partition("/")[2] for name in curves if name.startswith("val/")}, key="loss".__ne__)
+    if not metrics:  # nothing was validated
+        return
     figure = Figure(figsize=(5 * len(metrics), 4), layout="constrained")
-    figure.suptitle(f"{directory.parent.name} {directory.name}")
+    figure.suptitle(run_title(directory))
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for split, style in (("train", "o--"), ("val", "o-")):
+        for split, style, colour in (("train", "o--", PALETTE[1]), ("val", "o-", PALETTE[0])):
             if f"{split}/{metric}" in curves:
-                axes.plot(*curves[f"{split}/{metric}"], style, markersize=3, label=split)
+                axes.plot(*curves[f"{split}/{metric}"], style, markersize=3, label=split, color=colour)
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -1,0 +1,139 @@
+"""What tracking costs: an epoch with Weights & Biases over one without, and the seconds it takes to start.
+
+Run as `python benchmarks/tracking.py`. It trains the perceptron of configs/mlp_adam_mnist.yaml at batch size 128 on
+55 000 images, one torch thread, as `leyden fit` does. The rounds alternate. An epoch's cost is CPU time. What W&B takes
+of it is counted where it is spent (its calls, its threads, its own process), since whole epochs differ by more than
+that from round to round. Start and end are wall time, each in a fresh process, the import of wandb with it.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from leyden import PROJECT
+from leyden.cli import CLI
+from leyden.data.mnist import MNISTDataModule
+from leyden.errors import UserError
+from leyden.training.tracking import RunWandbLogger, finish_tracking
+
+ROUNDS = 5
+EPOCHS = 7  # a run; the first two are left out, in which wandb's process is still busy with its start
+SIDES = {
+    "disabled": ["--wandb.mode", "disabled"],
+    "as shipped, offline": ["--wandb.mode", "offline"],
+    "offline, every step logged": ["--wandb.mode", "offline", "--trainer.log_every_n_steps", "1"],
+}
+START = """
+import sys, time
+from pathlib import Path
+from leyden.training.tracking import RunWandbLogger, WandbOptions, finish_tracking
+logger = RunWandbLogger(sys.argv[1], WandbOptions(mode="offline"))
+start = time.perf_counter()
+logger.start()
+started = time.perf_counter()
+finish_tracking(0)
+print(started - start, time.perf_counter() - started)
+"""
+
+
+def children_seconds() -> float:
+    """CPU time of the children of this process, wandb's own process, in hundredths of a second."""
+    ticks = 0
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class EpochTimes(Callback):
+    """Take CPU times at each epoch's start: of all threads, of the main one, of wandb's process, of the logging."""
+
+    def __init__(self) -> None:
+        self.starts: list[tuple[float, ...]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Take them."""
+        self.starts.append((time.process_time(), time.thread_time(), children_seconds(), logging[0]))
+
+
+logging = [0.0]  # CPU seconds in the logger's own calls
+log_metrics = RunWandbLogger.log_metrics
+
+
+def timed_log_metrics(self: RunWandbLogger, metrics: Any, step: int | None = None) -> None:
+    """Log, and add up the time."""
+    start = time.thread_time()
+    log_metrics(self, metrics, step)
+    logging[0] += time.thread_time() - start
+
+
+class TimedCLI(CLI):
+    """`leyden fit` with a clock."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add it."""
+        trainer = super().instantiate_trainer(**kwargs)
+        self.times = EpochTimes()
+        trainer.callbacks.append(self.times)  # type: ignore[attr-defined]
+        return trainer
+
+
+def epoch_seconds(words: list[str]) -> tuple[float, float]:
+    """CPU seconds of an epoch, and those of them that W&B takes: its calls, its threads, its process."""
+    config = PROJECT / "configs" / "mlp_adam_mnist.yaml"
+    fixed = ["--config", str(config), "--data.batch_size", "128", "--test_after_fit", "false"]
+    fixed += ["--trainer.max_epochs", str(EPOCHS), "--trainer.enable_progress_bar", "false"]
+    with redirect_stdout(None):
+        cli = TimedCLI(["fit", *fixed, *words])
+        finish_tracking(0)
+    first, *_, last = cli.times.starts[2:]
+    process, main, child, calls = ((b - a) / (EPOCHS - 3) for a, b in zip(first, last, strict=True))
+    return process + child, calls + process - main + child
+
+
+torch.set_num_threads(1)
+os.chdir(tempfile.mkdtemp())
+try:
+    data = MNISTDataModule()
+    data.setup()
+except UserError:
+    print("random images, as the real ones are neither in LEYDEN_DATA nor in data/")
+    arrays = [(torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8), torch.arange(n) % 10) for n in (60_000, 10_000)]
+    MNISTDataModule.load_arrays = lambda self: arrays  # type: ignore[method-assign,assignment,return-value]
+    MNISTDataModule.prepare_data = lambda self: None  # type: ignore[method-assign]
+
+RunWandbLogger.log_metrics = timed_log_metrics  # type: ignore[method-assign]
+epoch_seconds(SIDES["as shipped, offline"])  # warms up
+times: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
+for _ in range(ROUNDS):
+    for name, words in SIDES.items():
+        times[name].append(epoch_seconds(words))
+plain = [whole for whole, _ in times["disabled"]]
+for name, pairs in times.items():
+    whole = statistics.median(pair[0] for pair in pairs)
+    shares = [100 * part / whole for whole, part in pairs]
+    ratios = [pair[0] / base for pair, base in zip(pairs, plain, strict=True)]
+    print(
+        f"{name}: {whole:.2f} CPU s an epoch, {statistics.median(shares):.1f} % of it in W&B ({min(shares):.1f} to "
+        f"{max(shares):.1f}); over disabled {whole / statistics.median(plain):.3f} ({ROUNDS} rounds from "
+        f"{min(ratios):.3f} to {max(ratios):.3f})"
+    )
+
+starts, ends = [], []
+for number in range(ROUNDS):
+    Path(str(number)).mkdir()
+    command = [sys.executable, "-c", START, str(number)]
+    start, end = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    starts.append(float(start))
+    ends.append(float(end))
+for name, seconds in (("start", starts), ("end", ends)):
+    print(f"{name} of W&B, offline: {statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
