@@ -39,8 +39,8 @@ format: $(INSTALLED)  ## mend what ruff can mend
 results: $(INSTALLED)  ## train every experiment on the real data and write docs/results.md (hours)
 	$(BIN)/python benchmarks/results.py
 
-bench: $(INSTALLED)  ## measure the loaders against bare indexing
-	$(BIN)/python benchmarks/loader.py
+bench: $(INSTALLED)  ## measure speed, memory and start-up and write docs/benchmarks.md (half an hour)
+	$(BIN)/python benchmarks/speed.py
 
 clean:  ## remove the environment and the tools' caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

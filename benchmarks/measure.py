@@ -1,0 +1,108 @@
+"""What the benchmarks share: time, memory, and ratios of medians with their spread."""
+
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+
+def seconds() -> float:
+    """Return a time: CPU seconds of this process and its finished children; with a GPU, the clock's when it is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Return the seconds that an action takes."""
+    start = seconds()
+    action()
+    return seconds() - start
+
+
+def machine() -> str:
+    """Name the hardware and the versions."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    processor = platform.processor() or platform.machine()
+    with Path("/proc/cpuinfo").open() as lines:
+        processor = next((line.partition(": ")[2].strip() for line in lines if "model name" in line), processor)
+    return f"{os.cpu_count()} cores of an {processor} processor, {device}, torch {torch.__version__.partition('+')[0]}"
+
+
+@dataclass
+class Ratio:
+    """Measurements of two sides, one pair a round: the ratio of their medians, and that of each round."""
+
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    def add(self, ours: float, theirs: float) -> None:
+        """Add a round."""
+        self.ours.append(ours)
+        self.theirs.append(theirs)
+
+    @property
+    def value(self) -> float:
+        """The ratio of the medians."""
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The smallest and the largest ratio of a round."""
+        ratios = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        return min(ratios), max(ratios)
+
+
+def run(command: list[str]) -> tuple[float, float, str]:
+    """Run a command with one torch thread; return its CPU seconds, its peak memory in MiB and what it printed.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=one_thread)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return []
+
+
+def resident_share(pid: int, where: str | int) -> float:
+    """Return what a process holds of some memory, in KiB; pages that n processes share count 1/n in each (Linux's PSS).
+
+    Args:
+        pid: The process.
+        where: Part of the name of the file that is mapped, or an address in the memory.
+    """
+    share, inside = 0.0, False
+    try:
+        lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
+    except OSError:
+        return 0.0
+    for line in lines:
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            low, high = (int(bound, 16) for bound in found.groups())
+            inside = where in line if isinstance(where, str) else low <= where < high
+        elif inside and line.startswith("Pss:"):
+            share += float(line.split()[1])
+    return share

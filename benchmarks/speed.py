@@ -1,0 +1,347 @@
+"""Measure the speed, memory and start-up of leyden beside plain baselines, and write docs/benchmarks.md.
+
+Run as `make bench`, or `python benchmarks/speed.py PART...` for some parts, which are printed only. Every figure is a
+ratio of medians, ours over the baseline's; the two sides take turns. The baselines are in baselines.py. W&B is switched
+off here, since benchmarks/tracking.py measures it.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from baselines import augmented_transforms, per_sample_loader
+from beside import Rivals, fit_beside
+from measure import Ratio, children, machine, resident_share, run, timed
+
+from leyden import PROJECT
+from leyden.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, CIFAR10DataModule
+from leyden.data.mnist import MNISTDataModule
+from leyden.data.transforms import RandomCrop, RandomHorizontalFlip
+
+os.environ.setdefault("LEYDEN_DATA", str(PROJECT / "data"))  # for the baselines as well
+PAGE = PROJECT / "docs" / "benchmarks.md"
+ROUNDS = 7
+PYTHON = sys.executable
+BASELINES = str(PROJECT / "benchmarks" / "baselines.py")
+MLP = ["--config", str(PROJECT / "configs" / "mlp_adam_mnist.yaml"), "--data.batch_size", "128"]
+CONVNET = ["--config", str(PROJECT / "configs" / "convnet_mnist.yaml")]
+RESNET = ["--config", str(PROJECT / "configs" / "resnet_cifar10.yaml")]
+STRONG = ["--config", str(PROJECT / "configs" / "strong_mnist.yaml"), "--trainer.max_epochs", "1"]
+VECTORS = ["--config", str(PROJECT / "configs" / "mlp_vectors.yaml")]
+OVERLAYS = PROJECT / "configs" / "with"
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Args:
+        what: Our side.
+        baseline: The other side.
+        ratio: The measurements.
+        at_most: What the ratio should not exceed; None where nothing was promised.
+        reason: Why it does, should it.
+        note: What else there is to say.
+    """
+
+    what: str
+    baseline: str
+    ratio: Ratio
+    at_most: float | None = None
+    reason: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        low, high = self.ratio.spread
+        limit = "" if self.at_most is None else f"{self.at_most:.3g}"
+        missed = self.at_most is not None and self.ratio.value > self.at_most
+        verdict = "; ".join(text for text in (f"missed: {self.reason}" * missed, self.note) if text)
+        numbers = f"**{self.ratio.value:.3g}** | {low:.3g} to {high:.3g}, {len(self.ratio.ours)} rounds"
+        return f"| {self.what} | {self.baseline} | {numbers} | {limit} | {verdict} |"
+
+
+def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = ROUNDS) -> Ratio:
+    """Time both sides in turn, after a round to warm up."""
+    ours(), theirs()
+    ratio = Ratio()
+    for _ in range(rounds):
+        ratio.add(timed(ours), timed(theirs))
+    return ratio
+
+
+def loaders() -> list[Row]:
+    """An epoch of the loader alone, beside indexing by shuffled indices."""
+    rows = []
+    for name, dm, augment, limit in (
+        ("MNIST", MNISTDataModule(batch_size=128), [], 1.1),
+        ("CIFAR-10, crop and flip", CIFAR10DataModule(batch_size=128), [RandomCrop(4), RandomHorizontalFlip()], 1.2),
+    ):
+        dm.setup()
+        x, y = dm.train_set.x[dm.train_set.indices], dm.train_set.labels
+        loader = dm.train_dataloader()
+
+        def change(batch: torch.Tensor, augment: list[Any] = augment) -> None:
+            for transform in augment:
+                batch = transform(batch)
+
+        def ours(loader: Any = loader, change: Any = change) -> None:
+            for batch, _ in loader:
+                change(batch)
+
+        def bare(x: torch.Tensor = x, y: torch.Tensor = y, change: Any = change) -> None:
+            for index in torch.randperm(len(y)).split(128):
+                batch, _ = x[index], y[index]
+                change(batch)
+
+        def rows_at_once(x: torch.Tensor = x, y: torch.Tensor = y, change: Any = change) -> None:
+            for index in torch.randperm(len(y)).split(128):
+                batch, _ = x.index_select(0, index), y.index_select(0, index)
+                change(batch)
+
+        rows.append(Row(f"loader, {name}", "bare indexing, `x[index]`", alternate(ours, bare), limit))
+        rows.append(Row(f"loader, {name}", "`x.index_select(0, index)`", alternate(ours, rows_at_once)))
+    return rows
+
+
+def augmentation() -> list[Row]:
+    """10 000 images of CIFAR-10 cropped, mirrored and normalised, beside torchvision's way."""
+    augment: list[Any] = [RandomCrop(4), RandomHorizontalFlip()]
+    dm = CIFAR10DataModule(batch_size=128, val_size=40_000, augment=augment)
+    dm.setup()
+    loader = dm.train_dataloader()
+    pictures = dm.train_set.x[dm.train_set.indices].permute(0, 2, 3, 1).contiguous()
+    labels = dm.train_set.labels
+
+    def ours() -> None:
+        for x, _ in loader:
+            for transform in augment:
+                x = transform(x)
+            dm.normalize(x)
+
+    rivals = {}
+    for name, transform in augmented_transforms(CIFAR10_MEAN, CIFAR10_STD).items():
+        for workers in (0, 1, 2):
+            rival = per_sample_loader(pictures, labels, 128, transform, num_workers=workers)
+            rivals[f"{name}, {workers} workers"] = lambda rival=rival: sum(len(y) for _, y in rival)
+    best = min(rivals, key=lambda name: timed(rivals[name]))
+    return [Row("augmented CIFAR-10", f"(d) torchvision, at its best: {best}", alternate(ours, rivals[best], 5), 1 / 8)]
+
+
+def epochs() -> Iterator[Row]:
+    """A training epoch of `leyden fit`, beside the bare loop, Lightning's floor and the usual module."""
+    few = ["--trainer.limit_val_batches", "10"]
+    short = [*CONVNET, *few, "--trainer.limit_train_batches", "400"]
+    workers = "two processes that index for 0.1 ms a batch cost more than that; they are as the course has them"
+    for name, arguments, limit, reason in (
+        ("MLP, batch 128", MLP, 1.75, ""),
+        ("ConvNet, batch 32, without workers", [*short, "--data.num_workers", "0"], 1.2, ""),
+        ("ConvNet, batch 32, its 2 workers", short, 1.2, workers),
+        ("ResNet, batch 128, bf16", [*RESNET, *few, "--trainer.limit_train_batches", "8"], 1.05, ""),
+    ):
+        usual = {"usual": Rivals.usual} if arguments is MLP else {}
+        sides = {"bare": Rivals.bare, "off": Rivals.switched_off, "barebones": Rivals.barebones}
+        clock, others = fit_beside(arguments, ROUNDS, **sides, **usual)
+        for baseline, side, at_most in (
+            ("(a) bare loop", "bare", limit),
+            ("the same, all switched off", "off", 1.15),
+            ("barebones", "barebones", None),
+        ):
+            yield Row(f"training epoch, {name}", baseline, Ratio(clock.training, others[side]), at_most, reason)
+        if usual:
+            ratio = Ratio(clock.whole, others["usual"])
+            yield Row(f"epoch with validation, {name}", "(c) usual module", ratio, 1 / 5)
+
+
+def commands() -> list[Row]:
+    """Whole commands in fresh processes."""
+    whole, memory = Ratio(), Ratio()
+    with tempfile.TemporaryDirectory() as folder:
+        ours = [PYTHON, "-m", "leyden", "fit", *MLP, "--trainer.max_epochs", "3"]
+        ours += ["--trainer.default_root_dir", folder]
+        for _ in range(5):
+            our_seconds, our_memory, _ = run(ours)
+            their_seconds, _, _ = run([PYTHON, BASELINES, "usual", "3"])
+            _, bare_memory, _ = run([PYTHON, BASELINES, "bare", "3"])
+            whole.add(our_seconds, their_seconds)
+            memory.add(our_memory, bare_memory)
+    return [
+        Row("whole command, 3 epochs of the MLP and the test", "(c) the same", whole, 1 / 2.5),
+        Row("its peak memory", "(a) bare loop", memory, 1.15),
+    ]
+
+
+def accuracy() -> list[Row]:
+    """The whole command that reaches 99 % on MNIST's test images, beside the widely used example."""
+    times, scores = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(3):
+            ours = [PYTHON, "-m", "leyden", "fit", *STRONG, "--seed_everything", str(seed)]
+            used, _, output = run([*ours, "--trainer.default_root_dir", folder])
+            (score,) = (float(line.split("│")[2]) for line in output.splitlines() if "test/acc " in line)
+            times.append(used)
+            scores.append(f"{100 * score:.2f}")
+    used, _, output = run([PYTHON, BASELINES, "example", "14"])
+    note = (
+        f"leyden's three seeds reached {', '.join(scores)} %; the example was run once and took {output.count('test')} "
+    )
+    note += f"epochs for {100 * float(output.split()[-1]):.2f} %"
+    row = Row(
+        "99 % on MNIST, the strong row in one epoch", "(e) the example", Ratio(times, [used] * 3), 1 / 5, "", note
+    )
+    return [row]
+
+
+def startup() -> list[Row]:
+    """Answers that need no torch."""
+    ratio = Ratio()
+    for _ in range(ROUNDS):
+        ours, _, _ = run([PYTHON, "-m", "leyden", "--help"])
+        theirs, _, _ = run([PYTHON, "-c", "import lightning"])
+        ratio.add(ours, theirs)
+    _, _, imports = run([PYTHON, "-X", "importtime", "-m", "leyden", "--version"])
+    loaded = Ratio([float("torch" in imports.split())], [1.0])
+    return [
+        Row("`leyden --help`", '`python -c "import lightning"`', ratio, 1.2),
+        Row("`leyden --version`: torch imported", "1 would be yes", loaded, 0.0),
+    ]
+
+
+def growth() -> list[Row]:
+    """How time grows with samples and classes, and memory with epochs."""
+    rows = []
+    one = ["--trainer.limit_val_batches", "1"]
+    per_sample = {}
+    for share, val_size in ((10, 54_500), (50, 32_500), (100, 5_000)):
+        clock, _ = fit_beside([*MLP, *one, "--data.val_size", str(val_size)], 5)
+        per_sample[share] = [time / (60_000 - val_size) for time in clock.training]
+    for share in (10, 50):
+        ratio = Ratio(per_sample[100], per_sample[share])
+        rows.append(Row("time per sample, MNIST, all samples", f"{share} % of them", ratio, 1.1))
+    few = [*VECTORS, *one, "--data.num_samples", "20000", "--data.batch_size", "128", "--data.num_classes"]
+    beside = {}
+    for classes in (10, 100, 1000):
+        clock, others = fit_beside([*few, str(classes)], ROUNDS, bare=Rivals.bare)
+        beside[classes] = [ours / bare for ours, bare in zip(clock.training, others["bare"], strict=True)]
+    for classes in (100, 1000):
+        ratio = Ratio(beside[classes], beside[10])
+        rows.append(Row(f"ratio to the bare loop, {classes} classes", "that with 10 classes", ratio, 1.1))
+
+    resident: list[float] = []
+
+    def look(_: Rivals) -> float:
+        kib = Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]
+        resident.append(float(kib))
+        return resident[-1]
+
+    fit_beside(VECTORS, 50, look=look)
+    ratio = Ratio([statistics.median(resident[-5:])], [statistics.median(resident[5:10])])
+    rows.append(Row("memory after 50 epochs", "after 10", ratio, 1.02))
+    return rows
+
+
+def arrays() -> list[Row]:
+    """How often MNIST's training images are in memory, by the share of each process in its pages."""
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = ["--config", str(OVERLAYS / "ddp_cpu.yaml"), "--trainer.max_epochs", "1"]
+        command = [PYTHON, "-m", "leyden", "fit", *MLP, *ranks, "--trainer.default_root_dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        held = [0.0]
+        while process.poll() is None:
+            held.append(sum(resident_share(pid, "/leyden-") for pid in (process.pid, *children(process.pid))))
+            time.sleep(0.5)
+    dm = MNISTDataModule(batch_size=128, num_workers=2)
+    dm.setup()
+    start = dm.train_set.x.data_ptr() + dm.train_set.x.nbytes // 2  # the middle, as the first page may be apart
+    alone = resident_share(os.getpid(), start)
+    batches = iter(dm.train_dataloader())
+    for _ in range(100):
+        next(batches)
+    forked = sum(resident_share(pid, start) for pid in (os.getpid(), *children(os.getpid())))
+    size = sum(dataset.x.nbytes for dataset in (dm.train_set, dm.test_set)) / 1024
+    return [
+        Row("MNIST in the memory of 2 ranks of one machine", "its size", Ratio([max(held)], [size]), 1.1),
+        Row(
+            "MNIST in the memory of a process and its 2 workers", "of the process alone", Ratio([forked], [alone]), 1.1
+        ),
+    ]
+
+
+def overlays() -> list[Row]:
+    """A training epoch with an overlay, beside the same without it."""
+    rows = []
+    few = ["--trainer.limit_val_batches", "1", "--trainer.limit_train_batches"]
+    in_32_bits = [*RESNET, "--trainer.precision", "32-true"]
+    for name, arguments, overlay in (
+        ("MLP with Adam, batch 128", MLP, "fused"),
+        ("strong row", [*STRONG, *few, "10"], "channels_last"),
+        ("strong row", [*STRONG, *few, "10"], "bf16"),
+        ("strong row", [*STRONG, *few, "10"], "compile"),
+        ("ResNet", [*in_32_bits, *few, "4"], "bf16"),
+    ):
+        ratio = Ratio()
+        added = ["--config", str(OVERLAYS / f"{overlay}.yaml")]
+        for _ in range(3):
+            plain, changed = (fit_beside(words, 2)[0].training for words in (arguments, [*arguments, *added]))
+            for theirs, ours in zip(plain, changed, strict=True):
+                ratio.add(ours, theirs)
+        rows.append(Row(f"training epoch, {name}, with `configs/with/{overlay}.yaml`", "without it", ratio))
+    return rows
+
+
+PARTS = {
+    part.__name__: part
+    for part in (loaders, augmentation, epochs, commands, accuracy, startup, growth, arrays, overlays)
+}
+
+HEAD = """# Benchmarks
+
+Written by `make bench` ([how](../benchmarks/speed.py)). Each ratio is leyden's median over the baseline's, the smaller
+the better; beside it are the smallest and the largest ratio of a round. {unit}, one torch thread. The two sides take
+turns, in one process where an epoch is measured and in fresh processes where a command is; a first round warms up and
+is left out. W&B is off ([benchmarks/tracking.py](../benchmarks/tracking.py) measures it).
+
+Leyden's side is what `leyden fit` runs, with its validation, checkpoints and progress bar; they count where the row
+says so. The MLP is 784-128-10 with Adam, `configs/mlp_adam_mnist.yaml` at batch size 128; ConvNet and ResNet are those
+of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, 400 and 8 steps an epoch. The baselines are in
+[benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as its kind gets:
+
+- (a) the bare loop over normalised tensors in memory: the same network, optimizer, batch size and augmentation;
+- all switched off: the same module and data under a Trainer without logger, callbacks, progress bar and validation;
+- barebones: a module that returns its loss and does nothing else, `Trainer(barebones=True)`, the tensors of (a);
+- (c) the usual module: metric objects called and logged at each step, on torchvision's per-sample data;
+- (d) torchvision's v2 transforms, sample by sample, with the number of workers that costs it least;
+- (e) the widely used MNIST example: two 3x3 convolutions, Adadelta, batch size 64, per-sample data.
+
+Machine: {machine}.
+
+| what | baseline | ratio | rounds | at most | |
+|---|---|---|---|---|---|
+"""
+
+
+def main(names: list[str]) -> None:
+    """Measure parts and print them; all of them are written to the page."""
+    torch.set_num_threads(1)
+    lines = []
+    for name in names or PARTS:
+        for row in PARTS[name]():
+            lines.append(str(row))
+            print(row, flush=True)
+    if not names:
+        unit = "Seconds of the clock, on the GPU" if torch.cuda.is_available() else "CPU seconds, workers' included"
+        PAGE.write_text(HEAD.format(unit=unit, machine=machine()) + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
