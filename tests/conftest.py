@@ -25,6 +25,8 @@ def fresh_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps the user's files and seed out of the tests, and threads from fighting over the cores."""
     monkeypatch.delenv("LEYDEN_DATA", raising=False)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # its process takes a second to start; tests/tracking has it on
     torch.set_num_threads(1)
 
 

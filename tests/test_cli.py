@@ -48,8 +48,10 @@ def test_a_run_leaves_its_files_and_no_others() -> None:
         "curves.png",
         "confusion.png",
         "confusion.csv",
+        "mistakes.png",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
     }
     assert (run / "curves.png").read_bytes().startswith(PNG)
 
@@ -151,21 +153,21 @@ def test_best_and_last_mean_those_of_the_newest_run() -> None:
     assert runs()[-1].name.endswith("_validate")
     assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"]) == 0
     last = torch.load(runs()[-1] / "checkpoints/last.ckpt", weights_only=True)
-    assert (last["epoch"], last["global_step"]) == (2, 9)
+    assert (last["epoch"], last["global_step"]) == (3, 9)
 
 
 def test_a_run_resumed_after_an_epoch_ends_in_the_bits_of_one_that_was_not_stopped() -> None:
     assert main([*SHORT, "--trainer.max_epochs", "4"]) == 0
     assert main([*SHORT, "--trainer.max_epochs", "2"]) == 0
     assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"]) == 0
-    whole, _, resumed = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs())
+    whole, resumed = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs())
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_a_finished_run_is_not_trained_again_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     assert main(["fit", "--ckpt_path", "last"]) == 2
-    assert "no step was left to train" in capfd.readouterr().err
+    assert "this run is finished, at epoch 1 and step 3" in capfd.readouterr().err
 
 
 def test_predictions_are_those_of_the_plain_network_in_the_order_of_the_test_set() -> None:
@@ -243,7 +245,7 @@ def test_switching_off_logger_checkpoints_summary_and_bar_leaves_nothing_of_them
     with caplog.at_level("INFO"):
         assert main([*SHORT, *(f"--trainer.{name}=false" for name in switches)]) == 0
     (run,) = runs()
-    assert {file.name for file in run.iterdir()} == {"config.yaml", "confusion.png", "confusion.csv"}
+    assert {file.name for file in run.iterdir()} == {"config.yaml", "confusion.png", "confusion.csv", "mistakes.png"}
     assert "network.conv2" not in caplog.text
 
 
@@ -251,8 +253,8 @@ def test_a_single_callback_and_a_plain_true_logger_are_taken_as_lightning_takes_
     words = ["--trainer.logger", "true", "--trainer.callbacks", "RichModelSummary"]
     assert main([*SHORT, *words]) == 0
     (run,) = runs()
-    assert (run / "lightning_logs" / "version_0" / "metrics.csv").is_file()
-    assert len(list(run.rglob("*.ckpt"))) == 1  # Lightning's own default
+    assert list((run / "lightning_logs" / "version_0").glob("events.*"))  # TensorBoard's, where that is installed
+    assert len(list(run.rglob("version_0/**/*.ckpt"))) == 1  # Lightning's own default
 
 
 def test_the_run_goes_where_the_user_says() -> None:

@@ -31,7 +31,7 @@ MISTAKES = {  # the words after `leyden fit --config configs/convnet_digits.yaml
     "--data.val_size 1437": ["val_size", "1437"],
     "--data.drop_last true --data.batch_size 2000": ["batch_size", "drop_last"],
     "--ckpt_path nowhere": ["nowhere", "--ckpt_path"],
-    "--ckpt_path last": ["last.ckpt", "leyden fit"],
+    "--ckpt_path last": ["there is no run in", "leyden fit"],
 }
 
 

@@ -74,25 +74,37 @@ def test_a_file_opens_with_its_purpose_and_an_experiment_with_its_command_and_re
         assert "test/" in header[2]
 
 
+def merged(plain: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested dicts with some of their values changed."""
+    return plain | {k: merged(plain[k], v) if isinstance(v, dict) else v for k, v in changes.items()}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_changes_only_what_it_says(overlay: str, capsys: pytest.CaptureFixture[str]) -> None:
     def resolved(*configs: str) -> dict[str, Any]:
         words = [word for config in configs for word in ("--config", config)]
         with pytest.raises(SystemExit, match="0"):
             main(["fit", *words, "--print_config"])
-        flat: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)["trainer"]
-        return flat
+        config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+        return config
 
     file = PROJECT / "configs" / "with" / f"{overlay}.yaml"
-    plain, stacked = resolved(DIGITS), resolved(DIGITS, str(file))
+    content = yaml.safe_load(file.read_text())
+    before, after = resolved(DIGITS), resolved(DIGITS, str(file))
+    for part in ("model", "data"):
+        assert after[part] == merged(before[part], content.get(part, {}))
+    plain, stacked = before["trainer"], after["trainer"]
     changed = {name: value for name, value in stacked.items() if value != plain[name]}
-    wanted = yaml.safe_load(file.read_text())["trainer"]
-    appended = wanted.pop("callbacks+", [])
-    if appended:
-        added = changed.pop("callbacks")[len(plain["callbacks"]) :]
-        for callback, asked in zip(added, appended, strict=True):
-            assert f".{callback['class_path']}".endswith(f".{asked['class_path']}")
-            assert callback["init_args"] == callback["init_args"] | asked["init_args"]
+    wanted = content.get("trainer", {})
+    for name in {"callbacks", "logger"} & {name.rstrip("+") for name in wanted if name.endswith("+")}:
+        added = changed.pop(name)[len(plain[name]) :]
+        for found, asked in zip(added, wanted.pop(f"{name}+"), strict=True):
+            assert f".{found['class_path']}".endswith(f".{asked['class_path']}")
+            init_args = found.get("init_args", {})
+            assert init_args == init_args | asked.get("init_args", {})
+    if "strategy" in wanted:  # its other arguments are torch's
+        found, asked = changed["strategy"]["init_args"], wanted["strategy"]["init_args"]
+        changed["strategy"]["init_args"] = {name: found[name] for name in asked}
     assert changed == wanted
 
 

@@ -15,6 +15,7 @@ HELP = """\
 usage: leyden COMMAND [--config FILE]... [--ckpt_path CHECKPOINT] [--option value]...
 
 {commands}
+  compare   Show what differs between runs: leyden compare RUN RUN [--output PICTURE]
 
 leyden COMMAND --help shows the options people use; leyden --version the version.
 
@@ -49,6 +50,7 @@ usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option va
   --seed_everything N           seed of all that is random
   --name NAME                   the run goes to runs/NAME/<time>; default: the first --config's file name
   --test_after_fit false        do not test after fit
+  --wandb.NAME VALUE            how the run shows in Weights & Biases: project, name, group, tags, notes, mode, ...
 
 Defaults come first (configs/defaults.yaml), then the checkpoint's own configuration, then each --config, then the
 options: the later wins.
@@ -83,6 +85,10 @@ def main() -> None:
         case [command, "-h" | "--help"] if command in COMMANDS:
             checkpoint = CHECKPOINT_HELP[command == "fit"]
             print(COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint))
+        case ["compare", *runs]:
+            from leyden.deploy.compare import main as compare
+
+            sys.exit(compare(runs))
         case []:
             sys.exit("error: which command? See `leyden --help`")
         case _:

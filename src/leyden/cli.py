@@ -25,23 +25,24 @@ from lightning.pytorch.utilities import rank_zero_only
 import leyden.data
 import leyden.models
 from leyden import PROJECT
-from leyden.errors import UserError
+from leyden.errors import RunError, UserError
 from leyden.explain import explain
+from leyden.security import check_environment, check_file, check_loading, check_words
 from leyden.training.callbacks import RunConfig
-from leyden.training.preflight import check_model_fits_data
-from leyden.training.runs import RUNS, find_checkpoint, make_run_directory, read_checkpoint
-
-# What a configuration or a checkpoint may import. A fork adds its own packages here.
-ALLOWED_PACKAGES = [
-    "leyden",
-    "lightning.pytorch",
-    "torch.nn",
-    "torch.optim",
-    "torch.utils.data",
-    "torchmetrics",
-    "torchvision",
-]
-jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_PACKAGES)
+from leyden.training.checkpoints import LastCheckpoint, SafeCheckpointIO
+from leyden.training.logs import rewind_metrics
+from leyden.training.overhead import drop_idle_hooks
+from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
+from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
+from leyden.training.runs import (
+    LAST,
+    RUNS,
+    find_checkpoint,
+    make_run_directory,
+    read_checkpoint,
+    requeued_run,
+)
+from leyden.training.tracking import RunWandbLogger, WandbOptions, best_scores, finish_tracking
 
 for package in (
     leyden.data,
@@ -52,7 +53,11 @@ for package in (
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 LINKS = ("input_shape", "num_classes", "out_features")  # what a model takes from its data
-SWITCHES = {"enable_checkpointing": "ModelCheckpoint", "enable_model_summary": "ModelSummary"}
+SWITCHES = {
+    "enable_checkpointing": ("ModelCheckpoint",),
+    "enable_model_summary": ("ModelSummary",),
+    "enable_progress_bar": ("RunProgressBar",),
+}
 SPARED = (  # what Lightning says that is of no use here
     "does not have many workers",  # arrays in memory are fetched faster without
     "litlogger",  # an advertisement
@@ -61,6 +66,7 @@ SPARED = (  # what Lightning says that is of no use here
     "smaller than the logging interval",  # scores are logged every epoch all the same
     "The dirpath has changed",  # every run has a directory of its own
     "in eval mode at the start of training",  # a frozen backbone is there on purpose
+    "fp16 is not supported on CPU",  # which is refused
     "dataloader is not resumable",  # the sampler takes its place from the Trainer: leyden.data.sampling
 )
 
@@ -90,6 +96,8 @@ class CLI(LightningCLI):
         """Add this project's own options, and take the model's sizes from the data."""
         parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        parser.add_class_arguments(WandbOptions, "wandb")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -107,6 +115,7 @@ class CLI(LightningCLI):
         except argparse.ArgumentError as error:
             options = self._parser(subcommand).get_defaults().keys()
             raise UserError(explain(str(error), options)) from error
+        check_loading(self.config[subcommand], has_checkpoint=bool(self.resumed))
 
     def _in_order(self, subcommand: str, words: list[str]) -> list[str]:
         """Put the checkpoint's configuration first, then each --config, then the flags."""
@@ -116,16 +125,25 @@ class CLI(LightningCLI):
         early.add_argument("--name")
         early.add_argument("--trainer.default_root_dir", dest="root")
         given, flags = early.parse_known_args(words)
+        for config in given.config:
+            check_file(config)
 
         experiments = [Path(config).stem for config in given.config if Path(config).parent.name != "with"]
         self.default_name = next(iter(experiments), None)
         self.resumed: dict[str, Any] = {}
+        self.own_run: Path | None = None  # the directory in which a resumed run goes on
         first = []
+        root = Path(given.root or RUNS)
+        if subcommand == "fit" and not given.ckpt_path:
+            given.ckpt_path = requeued_run(root)
         if given.ckpt_path:
             default = "last" if subcommand == "fit" else "best"
-            name = given.name or self.default_name
-            path = find_checkpoint(given.ckpt_path, Path(given.root or RUNS), name, default)
+            path = find_checkpoint(given.ckpt_path, root, given.name or self.default_name, default)
             self.resumed = read_checkpoint(path)
+            _say(f"from  {_short(str(path))}, step {self.resumed.get('global_step')}")
+            # from any other file of a run, a new one branches off
+            if subcommand == "fit" and (not Path(given.ckpt_path).is_file() or path.name == LAST):
+                self.own_run = path.absolute().parents[1]
             first = [f"--config={json.dumps(self._remembered(subcommand))}"]
             flags.append(f"--ckpt_path={path}")
         elif subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
@@ -152,15 +170,34 @@ class CLI(LightningCLI):
         record = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False))
         self.record = {key: value for key, value in record.items() if key != "ckpt_path"}
 
+        self.changes = {}
+        if self.resumed and self.subcommand == "fit":
+            self.changes = differences(self.resumed.get("config", self.record), self.record)
+            for option, (old, new) in self.changes.items():
+                _say(f"      {option}: {old} -> {new}")
+            check_resumable(self.resumed, self.changes)
+
         directory = Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
+        if self.own_run and config.name == self.resumed.get("config", {}).get("name"):
+            directory = self.own_run
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                rewind_metrics(directory / "metrics.csv", self.resumed["global_step"])
+        elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
             directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
         config.trainer.default_root_dir = str(directory)
-        for logger in _listed(config.trainer.logger):
+        loggers = _listed(config.trainer.logger)
+        for logger in loggers:
             logger.init_args.save_dir = str(directory)
+            if logger.class_path.endswith(".RunWandbLogger"):
+                config.wandb.job_type = config.wandb.job_type or self.subcommand
+                logger.init_args.options = config.wandb
+        if loggers and (config.wandb.mode or os.environ.get("WANDB_MODE")) == "disabled":
+            config.trainer.logger = [logger for logger in loggers if not logger.class_path.endswith(".RunWandbLogger")]
         # with a callback in the list, Lightning would ignore or refuse the flag that switches it off
-        off = {name for flag, name in SWITCHES.items() if config.trainer[flag] is False}
+        off = {name for flag, names in SWITCHES.items() if config.trainer[flag] is False for name in names}
         callbacks = _listed(config.trainer.callbacks)
+        if sum("ProgressBar" in callback.class_path for callback in callbacks) > 1:
+            off.add("RunProgressBar")  # the user's own one takes its place
         config.trainer.callbacks = [c for c in callbacks if c.class_path.rpartition(".")[2] not in off]
         for callback in config.trainer.callbacks:
             if callback.class_path.endswith(".ModelCheckpoint") and callback.init_args.dirpath is None:
@@ -179,12 +216,16 @@ class CLI(LightningCLI):
             innermost: BaseException = error
             while innermost.__cause__ is not None:
                 innermost = innermost.__cause__
-            raise innermost from None
+            if isinstance(innermost, UserError):
+                raise innermost from None
+            raise UserError(f"an argument of the model or of the data is wrong: {innermost}") from error
         for name, value in sizes.items():
             true_size = getattr(self.datamodule, name, value)
             if value is not None and value != true_size:
                 raise UserError(f"model.{name} is {value}, but the data have {true_size}: leave it out")
         check_model_fits_data(self.model, self.datamodule)
+        if self.resumed:
+            check_weights_fit(self.resumed, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with one more callback that records the configuration.
@@ -192,12 +233,29 @@ class CLI(LightningCLI):
         Raises:
             UserError: An argument has a value that the Trainer does not know.
         """
+        plugins = self._get(self.config_init, "trainer.plugins") or []
         try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except (ValueError, MisconfigurationException) as error:
-            raise UserError(f"trainer: {error}") from error
-        trainer.callbacks.append(RunConfig(self.record))  # type: ignore[attr-defined]
+            trainer = super().instantiate_trainer(plugins=[*_as_list(plugins), SafeCheckpointIO()], **kwargs)
+        except (ValueError, MisconfigurationException, ModuleNotFoundError) as error:
+            fix = " Leave --trainer.accelerator out to take what there is" if "backend found" in str(error) else ""
+            raise UserError(f"trainer: {error}{fix}") from error
+        check_hardware(trainer, self._get(self.config_init, "trainer.precision"))
+        for logger in trainer.loggers:
+            if isinstance(logger, RunWandbLogger):
+                logger.config = self.record
+        trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         return trainer
+
+    def before_fit(self) -> None:
+        """Refuse what could not train to its end."""
+        check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
+
+    def before_validate(self) -> None:
+        """Refuse to validate nothing; likewise to test and to predict."""
+        check_evaluation(self.trainer, "val" if self.subcommand == "validate" else str(self.subcommand))
+
+    before_test = before_predict = before_validate
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say where everything is.
@@ -220,18 +278,32 @@ class CLI(LightningCLI):
 
     after_validate = after_predict = after_test
 
-    @rank_zero_only
     def _report(self, best: str = "") -> None:
-        print(f"run   {_short(self.trainer.default_root_dir)}")
+        scores = best_scores(self.trainer.checkpoint_callback, Path(self.trainer.default_root_dir)) if best else {}
+        if scores:
+            epoch = f"epoch {scores.pop('epoch'):.0f}: " if "epoch" in scores else ""
+            shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val/"))
+            _say(f"best  {epoch}{', '.join(shown)}")
+        _say(f"run   {_short(self.trainer.default_root_dir)}")
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunWandbLogger) and logger.where:
+                _say(f"W&B   {logger.where}")
         if best:
-            print(f"next  leyden test --ckpt_path {_short(best)}")
+            _say(f"next  leyden test --ckpt_path {_short(best)}")
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _listed(value: Any) -> list[jsonargparse.Namespace]:
     """Return the classes that a value asks for, which may be one, a list of them, null, true or false."""
-    return [
-        item for item in (value if isinstance(value, list) else [value]) if isinstance(item, jsonargparse.Namespace)
-    ]
+    return [item for item in _as_list(value) if isinstance(item, jsonargparse.Namespace)]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _short(path: str) -> str:
@@ -257,7 +329,8 @@ def main(args: list[str]) -> int:
         args: The words after `leyden`.
 
     Returns:
-        0, or 2 after a mistake of the user's, which one line on stderr explains. Anything else raises.
+        0; 1 after a fault of the run and 2 after a mistake of the user's, which one line on stderr explains; 130 after
+        Ctrl-C before there was anything to save. Anything else raises.
     """
     for message in SPARED:
         warnings.filterwarnings("ignore", f".*{message}")
@@ -265,10 +338,22 @@ def main(args: list[str]) -> int:
         lambda record: not any(message in record.getMessage() for message in SPARED)
     )
     asks_for_help = any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in args)
+    code = 1
     try:
+        check_environment()
+        check_words(args)
         with _shorter_help() if asks_for_help else nullcontext():
             CLI(args)
-    except UserError as error:
+        code = 0
+    except (UserError, RunError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+        code = 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        code = 130  # Lightning would make it 1
+    finally:
+        finish_tracking(code)
+    return code

@@ -38,7 +38,7 @@ def explain(message: str, options: Iterable[str]) -> str:
         name = path.rpartition(".")[2]
         return f"{key}: {name} has no argument `{found[1]}`{_nearest(found[1], _arguments(path))}"
     if found := re.search(r"Importing '([\w.]+)' is not allowed", message):
-        return f"{key}: `{found[1]}` may not be imported; what may is listed in ALLOWED_PACKAGES of leyden/cli.py"
+        return f"{key}: `{found[1]}` may not be imported; what may is listed in ALLOWED_PACKAGES of leyden/security.py"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         nearest = _nearest(found[2], dir(importlib.import_module(found[1])))
         return f"{key}: there is no `{found[2]}` in {found[1]}{nearest}"
@@ -60,7 +60,11 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
     """Say which candidate may have been meant; `max_epochs` also means `trainer.max_epochs`."""
     full = {candidate.rpartition(".")[2]: candidate for candidate in candidates}
     full |= {candidate: candidate for candidate in full.values()}
-    matches = get_close_matches(name, full, n=1) or get_close_matches(name.rpartition(".")[2], full, n=1)
+    matches = (
+        get_close_matches(name, full.values(), n=1, cutoff=0.8)
+        or get_close_matches(name, full, n=1)
+        or get_close_matches(name.rpartition(".")[2], full, n=1)
+    )
     return f"; did you mean `{full[matches[0]]}`?" if matches else ""
 
 

@@ -2,6 +2,8 @@
 
 import os
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from leyden.data.base import ArrayDataModule, ArrayDataset, Batch, ImageDataModule
+from leyden.data.base import SHARED_ARRAYS, ArrayDataModule, ArrayDataset, Batch, ImageDataModule
 from leyden.data.sampling import ClassBalancedSampler
 from leyden.data.transforms import RandomCrop, RandomHorizontalFlip
 from leyden.errors import UserError
@@ -456,3 +458,69 @@ def test_a_resumed_run_goes_on_with_the_very_next_batch(tmp_path: Any, num_worke
     assert len(whole.train_batches) == 8
     assert torch.cat(rest.train_batches).equal(torch.cat(whole.train_batches[stop_after:]))
     assert rest.random == whole.random[stop_after:]
+
+
+# Where the arrays are
+
+
+class OnDevice:
+    """As much of a Trainer as `setup` looks at."""
+
+    def __init__(self, device: str, num_devices: int = 1) -> None:
+        self.strategy = SimpleNamespace(root_device=torch.device(device))
+        self.num_devices = num_devices
+        self.world_size, self.global_rank, self.training = 1, 0, False
+
+
+def test_arrays_lie_on_the_device_that_trains_if_asked_to() -> None:
+    for asked, place in ((False, "cpu"), (True, "meta")):
+        dm: Any = Hundred(val_size=30, on_device=asked)
+        dm.trainer = OnDevice("meta")
+        dm.setup()
+        for dataset in (dm.train_set, dm.val_set, dm.test_set):
+            assert {array.device.type for array in (dataset.x, dataset.y, dataset.indices)} == {place}
+            assert {array.device.type for array in dataset.__getitems__([0, 1])} == {place}
+
+
+def test_batches_from_the_device_are_those_from_the_loader() -> None:
+    plain, there = ready(Hundred(val_size=30, batch_size=16)), Hundred(val_size=30, batch_size=16, on_device=True)
+    there.trainer = OnDevice("cpu")  # type: ignore[assignment]
+    there.setup()
+    assert numbers(there.train_dataloader()) == numbers(plain.train_dataloader())
+
+
+@pytest.mark.parametrize("option", [{"num_workers": 2}, {"pin_memory": True}])
+def test_what_makes_no_sense_for_arrays_on_a_device_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="num_workers 0 and pin_memory false"):
+        Hundred(val_size=30, on_device=True, **option).setup()
+
+
+def test_processes_of_one_machine_share_the_file_of_the_one_that_started_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv(SHARED_ARRAYS, "")  # so that what is set below is forgotten after the test
+    first = Hundred(val_size=30)
+    first.trainer = OnDevice("cpu", num_devices=2)  # type: ignore[assignment]
+    first.setup()
+    starter, _, file = os.environ[SHARED_ARRAYS].partition(":")
+    assert (starter, first.reads) == (str(os.getpid()), 1)
+
+    monkeypatch.setattr(os, "getppid", os.getpid)  # as in a process that it has started
+    second = Hundred(val_size=30)
+    second.setup()
+    assert second.reads == 0
+    assert numbers(second.train_dataloader()) == numbers(ready(Hundred(val_size=30)).train_dataloader())
+    maps = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else file
+    assert file in maps
+    Path(file).unlink()
+
+
+def test_a_process_alone_or_started_by_others_writes_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SHARED_ARRAYS, "")
+    for num_devices, local_rank in ((1, None), (2, "0")):
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+        if local_rank:
+            monkeypatch.setenv("LOCAL_RANK", local_rank)
+        dm = Hundred(val_size=30)
+        dm.trainer = OnDevice("cpu", num_devices)  # type: ignore[assignment]
+        dm.setup()
+        assert (dm.reads, os.environ[SHARED_ARRAYS]) == (1, "")

@@ -177,3 +177,68 @@ def test_tasks_are_lightning_modules_with_nothing_hidden_in_their_state() -> Non
     model.metrics("train")["acc"].update(torch.rand(4, 10), torch.zeros(4, dtype=torch.int64))
     assert isinstance(model, LightningModule)
     assert set(model.state_dict()) == {f"network.{name}" for name in model.network.state_dict()}
+
+
+def scores_of_a_run(monkeypatch: pytest.MonkeyPatch, held: int, look: bool = False) -> dict[str, float]:
+    class Looking(MLP):
+        def on_train_batch_end(self, *_: Any) -> None:
+            if look:
+                self.metrics("train")
+
+    monkeypatch.setattr("leyden.models.base.HELD_VALUES", held)
+    torch.manual_seed(0)
+    model = Looking(input_shape=(10,), num_classes=10, optimizer=partial(torch.optim.SGD, lr=0.1))
+    run = trainer(max_epochs=2)
+    run.fit(model, SyntheticClustersDataModule(num_samples=800, val_size=100, batch_size=7))
+    return {name: score.item() for name, score in run.callback_metrics.items() if name != "train/loss_step"}
+
+
+def test_scores_do_not_depend_on_when_they_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_batch = scores_of_a_run(monkeypatch, held=1)
+    assert set(each_batch) == {"train/loss", "train/acc", "val/loss", "val/acc"}
+    for held in (500, 2**18):
+        assert scores_of_a_run(monkeypatch, held) == each_batch
+    assert scores_of_a_run(monkeypatch, held=2**18, look=True) == each_batch
+
+
+def test_metrics_cover_every_batch_so_far() -> None:
+    seen = []
+
+    class Looking(MLP):
+        def on_train_batch_end(self, *_: Any) -> None:
+            seen.append(int(self.metrics("train")["loss"].weight))  # type: ignore[arg-type]
+
+    trainer().fit(Looking(input_shape=(10,), num_classes=10), vectors())
+    assert seen == [64, 128, 192, 200]
+
+
+def test_what_waits_for_the_metrics_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = []
+
+    class Looking(MLP):
+        def on_train_batch_end(self, *_: Any) -> None:
+            values.append(sum(output.numel() for output, _, _ in self._held.get("train", [])))
+
+    monkeypatch.setattr("leyden.models.base.HELD_VALUES", 1000)
+    trainer().fit(Looking(input_shape=(10,), num_classes=10), vectors())
+    assert values == [640, 0, 640, 720]  # 64 x 10 a batch, emptied at 1 000; the last batch is of 8 samples
+
+
+def test_the_name_that_is_set_at_each_hook_skips_what_modules_do_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_slowly = []
+    usual = nn.Module.__setattr__
+
+    def slowly(self: nn.Module, name: str, value: Any) -> None:
+        set_slowly.append(name)
+        usual(self, name, value)
+
+    model = MLP(input_shape=(10,), num_classes=10)
+    monkeypatch.setattr(nn.Module, "__setattr__", slowly)
+    trainer().fit(model, vectors())
+    assert "_trainer" in set_slowly
+    assert "_current_fx_name" in vars(model)  # Lightning's own name, private
+    assert "_current_fx_name" not in set_slowly
+    model.extra = nn.Linear(1, 1)
+    assert "extra.weight" in model.state_dict()

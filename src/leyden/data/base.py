@@ -1,18 +1,27 @@
 """What all datasets share: arrays in memory, an honest split, loaders, and the work done on whole batches."""
 
+import atexit
+import multiprocessing
+import os
+import re
+import signal
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
 from leyden.data.sampling import DistributedEvalSampler, ResumableSampler, seed_step
-from leyden.errors import UserError
+from leyden.errors import RunError, UserError
 
 Batch = tuple[Tensor, Tensor]
+SHARED_ARRAYS = "LEYDEN_SHARED_ARRAYS"  # tells the processes that this one starts: its number, and a file
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -29,7 +38,7 @@ class ArrayDataset(Dataset[Batch]):
     def __init__(self, x: Tensor, y: Tensor, indices: Tensor | None = None) -> None:
         self.x = x
         self.y = y
-        self.indices = torch.arange(len(y)) if indices is None else indices
+        self.indices = torch.arange(len(y), device=y.device) if indices is None else indices
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -40,8 +49,9 @@ class ArrayDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """One whole batch; the DataLoader prefers this method to asking sample by sample."""
-        # index_select copies whole rows: five times as fast as x[i] on uint8 images, and no negative index
-        i = self.indices.index_select(0, torch.tensor(indices))
+        # index_select copies whole rows: five times as fast as x[i] on uint8 images, and no negative index;
+        # by numpy, because torch.tensor takes its time with a list
+        i = self.indices.index_select(0, torch.from_numpy(np.array(indices)).to(self.indices.device))
         return self.x.index_select(0, i), self.y.index_select(0, i)
 
     @property
@@ -54,11 +64,34 @@ class LazyDataLoader(DataLoader[Batch]):
     """A DataLoader that does not ask its sampler for anything before the first batch is wanted.
 
     With workers, the stock one does so at once, and that can be before Lightning has restored the position of
-    a run that is being resumed.
+    a run that is being resumed. And a worker that hangs or dies ends in one line.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            if not re.match(r"DataLoader (timed out|worker \(pid)", str(error)):
+                raise
+            end_workers()
+            raise RunError(f"{error}: --data.num_workers 0 loads without them, --data.timeout waits longer") from None
+
+
+def leave_signals_to_the_run(worker_id: int) -> None:
+    """Lets a worker live on at Ctrl-C and SIGTERM, which reach a whole group of processes: the run ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def end_workers() -> None:
+    """Ends workers that would not hear the SIGTERM by which Python ends those of an unfinished epoch."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes it for an accident
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+atexit.register(end_workers)
 
 
 def keep_batch(batch: Any) -> Any:
@@ -87,6 +120,9 @@ class ArrayDataModule(LightningDataModule, ABC):
             is given the training split. None shuffles. Evaluation goes through all samples in order.
         persistent_workers: Whether workers outlive an epoch.
         prefetch_factor: Batches that each worker loads ahead; None leaves it to torch.
+        timeout: Seconds after which a worker that has not delivered its batch counts as hung, which ends the run.
+        on_device: Whether to hold the arrays on the device that trains, so that a GPU waits for no copy. They must
+            fit there, and be indexed there: `num_workers` stays 0 and `pin_memory` false.
     """
 
     input_shape: tuple[int, ...]  # of one sample, as the network sees it
@@ -108,6 +144,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         sampler: Sampler | Callable[[Dataset], Sampler] | None = None,  # type: ignore[type-arg]
         persistent_workers: bool = False,
         prefetch_factor: int | None = None,
+        timeout: float = 300.0,
+        on_device: bool = False,
     ) -> None:
         super().__init__()
         self.val_size = val_size
@@ -119,6 +157,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.sampler = sampler
         self.persistent_workers = persistent_workers
         self.prefetch_factor = prefetch_factor
+        self.timeout = timeout
+        self.on_device = on_device
 
     @abstractmethod
     def load_arrays(self) -> tuple[Batch, Batch]:
@@ -128,11 +168,14 @@ class ArrayDataModule(LightningDataModule, ABC):
         """Loads the arrays, checks them and splits them, once for all stages.
 
         Raises:
-            UserError: If the labels do not fit `num_classes`, or `val_size` does not fit the data.
+            UserError: If the labels do not fit `num_classes`, `val_size` does not fit the data, or an option does not
+                fit `on_device`.
         """
         if hasattr(self, "test_set"):
             return
-        (x, y), (x_test, y_test) = self.load_arrays()
+        if self.on_device and (self.num_workers or self.pin_memory):
+            raise UserError("with on_device the arrays are where they are needed: num_workers 0 and pin_memory false")
+        (x, y), (x_test, y_test) = self._load_once_a_machine()
         if hasattr(self, "num_classes"):
             self._check_labels(torch.cat([y, y_test]))
         if not 0 < self.val_size < len(y):
@@ -140,9 +183,27 @@ class ArrayDataModule(LightningDataModule, ABC):
                 f"val_size must be 1 to {len(y) - 1} of the {len(y)} training samples, but is {self.val_size}"
             )
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.split_seed))
+        if self.on_device and self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            x, y, x_test, y_test, order = (array.to(device) for array in (x, y, x_test, y_test, order))
         self.train_set = ArrayDataset(x, y, order[self.val_size :].sort().values)
         self.val_set = ArrayDataset(x, y, order[: self.val_size].sort().values)
         self.test_set = ArrayDataset(x_test, y_test)
+
+    def _load_once_a_machine(self) -> tuple[Batch, Batch]:
+        """Loads the arrays. A process that starts others lays them in a file, which all map into their memory."""
+        parent, _, file = os.environ.get(SHARED_ARRAYS, "").partition(":")
+        if parent != str(os.getppid()):
+            arrays = self.load_arrays()
+            if self.trainer is None or self.trainer.num_devices == 1 or "LOCAL_RANK" in os.environ:
+                return arrays  # alone, or started together with the others
+            with tempfile.NamedTemporaryFile(prefix="leyden-", suffix=".pt", delete=False) as shared:
+                file = shared.name
+                atexit.register(Path(file).unlink, missing_ok=True)
+                torch.save(arrays, shared)
+            os.environ[SHARED_ARRAYS] = f"{os.getpid()}:{file}"
+        mapped: tuple[Batch, Batch] = torch.load(file, mmap=True, weights_only=True)
+        return mapped
 
     def _check_labels(self, y: Tensor) -> None:
         low, high = int(y.min()), int(y.max())
@@ -202,6 +263,8 @@ class ArrayDataModule(LightningDataModule, ABC):
                 pin_memory=self.pin_memory,
                 persistent_workers=self.persistent_workers,
                 prefetch_factor=self.prefetch_factor,
+                timeout=self.timeout if self.num_workers else 0,
+                worker_init_fn=leave_signals_to_the_run,
                 collate_fn=keep_batch,
             )
         except ValueError as error:
@@ -257,14 +320,15 @@ class ImageDataModule(ArrayDataModule):
         """Returns pixels (B, C, H, W) as the floats that the network sees."""
         self.mean = self.mean.to(x.device)  # these copy once; afterwards they are there already
         self.std = self.std.to(x.device)
-        return (x.float() / self.pixel_max - self.mean) / self.std
+        # in place: one new array instead of four
+        return x.to(torch.float32, copy=True).div_(self.pixel_max).sub_(self.mean).div_(self.std)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augments a training batch, and normalises every batch."""
         if isinstance(batch, Tensor):  # the model's example input, on its way to the printed summary
             return batch
         x, y = super().on_after_batch_transfer(batch, dataloader_idx)
-        if self.trainer is not None and self.trainer.training:
+        if self.augment and self.trainer is not None and self.trainer.training:
             for transform in self.augment:
                 x = transform(x)
         return self.normalize(x), y

@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from leyden.data.base import Batch, ImageDataModule
 
@@ -46,6 +44,9 @@ class DigitsDataModule(ImageDataModule):
 
     def load_arrays(self) -> tuple[Batch, Batch]:
         """Returns the images (N, 1, size, size), of values 0 to 16, and their digits (N,)."""
+        from sklearn.datasets import load_digits  # costs 0.4 s, which only these data need
+        from sklearn.model_selection import train_test_split
+
         digits = load_digits()
         x = torch.from_numpy(digits.images).float().unsqueeze(1)  # (N, 1, 8, 8)
         x = F.interpolate(x, size=(self.size, self.size), mode="bilinear").round().to(torch.uint8)

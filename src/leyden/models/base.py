@@ -14,17 +14,19 @@ from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MeanAbsoluteError, MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+import leyden.security  # noqa: F401  # what the hyper-parameters of a checkpoint may name, also without the command line
 from leyden.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
+HELD_VALUES = 2**18  # of the network's output, 1 MiB: what waits for the metrics, which cost the same for many batches
 
 
 class Task(LightningModule):
     """What `Classifier` and `Regressor` have in common.
 
     Per split, `<split>/loss` and the task's own metrics are logged once an epoch, exact over all its samples
-    (also when the last batch is smaller, and over all ranks). `train/loss_step` is logged every
-    `trainer.log_every_n_steps` steps.
+    (also when the last batch is smaller, and over all ranks). They are summed in 64 bits, in which it does not show
+    after which batches the sums were taken. `train/loss_step` is logged every `trainer.log_every_n_steps` steps.
 
     Args:
         input_shape: Shape of one sample without the batch dimension, (C, H, W) for images; from the data.
@@ -50,6 +52,14 @@ class Task(LightningModule):
         self.lr_interval = lr_interval
         self.example_input_array = torch.zeros(2, *input_shape)  # the printed summary shows its way through
         self._metrics: dict[str, dict[str, Metric]] = {}
+        self._held: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # output, target and loss, batch by batch
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the one that Lightning sets some forty times a step is spared nn.Module's long way."""
+        if name == "_current_fx_name":  # the hook that runs
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch (B, *input_shape) to the network's output (B, num_classes or out_features)."""
@@ -69,14 +79,27 @@ class Task(LightningModule):
         raise NotImplementedError
 
     def metrics(self, split: str) -> dict[str, Metric]:
-        """Return the metrics of `split`, made on the module's device at first use.
+        """Return the metrics of `split` over all its batches so far, made on the module's device at first use.
 
         They are kept out of the module tree: as children they would crowd the printed summary.
         """
+        precise = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no 64 bits
         if split not in self._metrics:
             made = {"loss": MeanMetric(nan_strategy="disable"), **self.make_metrics()}
-            self._metrics[split] = {name: metric.to(self.device) for name, metric in made.items()}
-        return self._metrics[split]
+            self._metrics[split] = {name: metric.to(self.device).set_dtype(precise) for name, metric in made.items()}
+        metrics = self._metrics[split]
+        if held := self._held.pop(split, None):
+            outputs, targets, losses = zip(*held, strict=True)
+            sizes = torch.tensor([len(output) for output in outputs], device=losses[0].device)
+            output, y = torch.cat(outputs).to(precise), torch.cat(targets)
+            for name, metric in metrics.items():
+                if name == "loss":
+                    # once a sample, so that a smaller last batch weighs less (`weight=` is ignored: torchmetrics 1.9
+                    # drops it where NaN are let through, and they must be)
+                    metric.update(torch.stack(losses).repeat_interleave(sizes))
+                else:
+                    metric.update(output, y)
+        return metrics
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one training batch."""
@@ -109,19 +132,16 @@ class Task(LightningModule):
         x, y = self.inputs_and_targets(*batch)
         output = self(x)
         loss = self.loss(output, y)
-        for name, metric in self.metrics(split).items():
-            if name == "loss":
-                # once a sample, so that a smaller last batch weighs less (`weight=` is ignored: torchmetrics 1.9
-                # drops it where NaN are let through, and they must be)
-                metric.update(loss.detach().expand(len(x)))
-            else:
-                metric.update(output.detach(), y)
+        held = self._held.setdefault(split, [])
+        held.append((output.detach(), y, loss.detach()))
+        if len(held) * output.numel() >= HELD_VALUES:
+            self.metrics(split)
         return output, loss
 
     def _log_epoch(self, split: str) -> None:
         for name, metric in self.metrics(split).items():
             # compute() has gathered all ranks; sync_dist averages equal values and spares a warning
-            self.log(f"{split}/{name}", metric.compute(), prog_bar=split == "val", sync_dist=True)
+            self.log(f"{split}/{name}", metric.compute().float(), prog_bar=split == "val", sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> Any:
