@@ -35,7 +35,8 @@ def machine() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     processor = platform.processor() or platform.machine()
     with Path("/proc/cpuinfo").open() as lines:
-        processor = next((line.partition(": ")[2].strip() for line in lines if "model name" in line), processor)
+        names = (line.partition(": ")[2].strip().removesuffix(" Processor") for line in lines if "model name" in line)
+        processor = next(names, processor)
     return f"{os.cpu_count()} cores of an {processor} processor, {device}, torch {torch.__version__.partition('+')[0]}"
 
 

@@ -31,7 +31,7 @@ from leyden.data.transforms import RandomCrop, RandomHorizontalFlip
 
 os.environ.setdefault("LEYDEN_DATA", str(PROJECT / "data"))  # for the baselines as well
 PAGE = PROJECT / "docs" / "benchmarks.md"
-ROUNDS = 7
+ROUNDS = 5
 PYTHON = sys.executable
 BASELINES = str(PROJECT / "benchmarks" / "baselines.py")
 MLP = ["--config", str(PROJECT / "configs" / "mlp_adam_mnist.yaml"), "--data.batch_size", "128"]

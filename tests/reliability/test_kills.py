@@ -54,12 +54,13 @@ VARIANTS = {
     "balanced classes": ["--data.sampler=leyden.data.sampling.ClassBalancedSampler"],
     "random with replacement": [
         "--data.sampler=torch.utils.data.WeightedRandomSampler",
-        f"--data.sampler.weights={[1.0, 2.0] * 618 + [1.0]}",
+        f"--data.sampler.weights={[1.0, 2.0] * 30}",
         "--data.sampler.num_samples=1237",
     ],
     "a subset": [
         "--data.sampler=torch.utils.data.SubsetRandomSampler",
-        f"--data.sampler.indices={list(range(0, 1237, 2)) + list(range(630))}",
+        f"--data.sampler.indices={list(range(0, 180, 3))}",
+        "--data.batch_size=2",
     ],
 }
 
