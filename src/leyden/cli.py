@@ -244,6 +244,8 @@ class CLI(LightningCLI):
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
         trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        # what the others do as an epoch begins must come after the checkpoint between epochs
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         return trainer
 

@@ -120,7 +120,11 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(leyden: Server) -> Non
     run = wait_for("runs/*/*/checkpoints/previous.ckpt").parents[1]
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (60_000, 60_000))  # a checkpoint takes 190 000 bytes
     assert process.wait() == 1
-    assert re.search(r"^error: cannot write \S+\.ckpt \(is the disk full\?\); the checkpoint before it is whole", process.text(), re.M), process.text()
+    assert re.search(
+        r"^error: cannot write \S+\.ckpt \(is the disk full\?\); the checkpoint before it is whole",
+        process.text(),
+        re.M,
+    ), process.text()
     kept = [file for file in run.glob("checkpoints/*") if file.suffix == ".ckpt"]
     assert kept == list(run.glob("checkpoints/*"))  # nothing half-written
     for file in kept:

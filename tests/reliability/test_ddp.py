@@ -77,7 +77,7 @@ def test_sigterm_to_either_rank_saves_and_ends_both(rank: int) -> None:
 
     code, text = Ranks("fit", "--ckpt_path", "last", "--trainer.devices=1", "--trainer.strategy=auto").wait()
     assert code == 2
-    assert "is from the middle of an epoch of 2 processes" in text or "step" in text
+    assert "is from the middle of an epoch of 2 processes" in text
 
 
 @pytest.mark.parametrize("event", [signal.SIGKILL, signal.SIGSTOP])

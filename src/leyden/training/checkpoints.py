@@ -180,8 +180,7 @@ class LastCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Tell Lightning that a batch was trained: else it leaves out plateau schedules where the epoch ends."""
-        if trainer.fit_loop.restarting:
-            trainer.fit_loop.restarting = False
+        trainer.fit_loop._restarting = False  # the public setter would begin the validation anew where max_steps is set
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run."""
@@ -218,8 +217,9 @@ class LastCheckpoint(Callback):
     def _stop(self, trainer: Trainer) -> None:
         number = self.signal or signal.SIGTERM  # another rank heard it
         if trainer.is_global_zero:
-            run = self.directory.parent
-            print(f"saved at step {trainer.global_step}; go on with: leyden fit --ckpt_path {run}", file=sys.stderr)
+            saved = (self.directory / LAST).exists()  # not with --trainer.enable_checkpointing false
+            fix = f"saved; go on with: leyden fit --ckpt_path {self.directory.parent}" if saved else "nothing is saved"
+            print(f"stopped at step {trainer.global_step}, {fix}", file=sys.stderr)
             if number == signal.SIGUSR1:
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
         # at a child's exit code other than 0 Lightning kills the process that started it
