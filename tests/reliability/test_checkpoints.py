@@ -115,6 +115,7 @@ def test_a_file_keeps_its_old_content_until_the_new_one_is_complete(tmp_path: Pa
     assert torch.equal(read_checkpoint(file)["state_dict"]["weight"], torch.zeros(3))
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(leyden: Server) -> None:
     process = leyden.start(*FIT, "--trainer.max_epochs=30", "--checkpoint.every_n_train_steps=1")
     run = wait_for("runs/*/*/checkpoints/previous.ckpt").parents[1]

@@ -310,6 +310,7 @@ def test_a_secret_that_a_checkpoint_remembers_goes_no_further(trained: Path, cap
     assert HEX[:40] not in said.out + said.err
 
 
+@pytest.mark.slow
 def test_a_key_in_the_environment_reaches_no_file_and_no_line_of_a_run(leyden: Any) -> None:
     canary = "c0ffee" * 6 + "dead"
     code, said = leyden.run(*SHORT, env={"WANDB_MODE": "offline", "WANDB_API_KEY": canary})

@@ -12,7 +12,9 @@ from .test_kills import FIT
 LONG = [*FIT, "--trainer.max_epochs", "8"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_run_goes_on_exactly(leyden: Server, number: int, code: int) -> None:
     process = leyden.start(*LONG, "--name", "stopped", "--data.num_workers", "1")
     run = wait_for("runs/stopped/*/checkpoints/last.ckpt").parents[1]

@@ -60,6 +60,7 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_without_a_key_a_run_is_offline_and_says_so_in_one_line(tmp_path: Path, surroundings: dict[str, str]) -> None:
     assert_offline(*fit(tmp_path, surroundings), "no key")
 
