@@ -7,6 +7,7 @@ and restores, so nothing here has a state of its own.
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch.utils.data import Dataset, DistributedSampler, Sampler, WeightedRando
 
 from leyden.errors import UserError
 
+SEEDS_AT_ONCE = 64
+
 
 def derive_seed(seed: int, *position: int) -> int:
     """Mixes a seed and a position, such as (epoch, batch, rank), into a new 64-bit seed.
@@ -25,6 +28,13 @@ def derive_seed(seed: int, *position: int) -> int:
     epoch 0 of seed 1. The mixing is that of `numpy.random.SeedSequence`.
     """
     return int(np.random.SeedSequence(seed, spawn_key=position).generate_state(1, np.uint64)[0])
+
+
+@lru_cache(maxsize=1)
+def _seeds_of_steps(seed: int, epoch: int, block: int, rank: int) -> list[int]:
+    """Returns the seeds of some neighbouring steps: one by one, between steps, each takes five times as long."""
+    batches = range(block * SEEDS_AT_ONCE, (block + 1) * SEEDS_AT_ONCE)
+    return [derive_seed(seed, epoch, batch, rank) for batch in batches]
 
 
 def run_seed() -> int:
@@ -39,7 +49,9 @@ def next_position(trainer: Trainer) -> tuple[int, int]:
 
 def seed_step(trainer: Trainer, device: torch.device) -> None:
     """Seeds what the coming training step draws (augmentation, dropout) by its position and rank."""
-    seed = derive_seed(run_seed(), *next_position(trainer), trainer.global_rank)
+    epoch, batch = next_position(trainer)
+    block, place = divmod(batch, SEEDS_AT_ONCE)
+    seed = _seeds_of_steps(run_seed(), epoch, block, trainer.global_rank)[place]
     # torch.manual_seed seeds every device there is and takes a hundred times as long
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -123,7 +123,7 @@ class LastCheckpoint(Callback):
             self.saved_step == 0
             or (every is not None and trainer.global_step - self.saved_step >= every)
             or (interval is not None and time.monotonic() - self.saved_time >= interval.total_seconds())
-            or (trainer.max_steps != -1 and batch_idx == 1)
+            or (batch_idx == 1 and trainer.max_steps != -1)
         )
         wish = self._agree(trainer, SAVE if due else NOTHING)
         if wish != NOTHING and _can_resume_before(trainer, batch_idx):
@@ -150,6 +150,8 @@ class LastCheckpoint(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Look at the loss before it reaches the weights; on a GPU, which must not wait for that, some steps later."""
+        if loss.device.type == "cpu" and math.isfinite(loss.item()):
+            return
         self._losses[trainer.fit_loop.batch_idx] = loss.detach()
         if loss.device.type == "cpu" or len(self._losses) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._check_losses(trainer)
