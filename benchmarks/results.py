@@ -10,15 +10,14 @@ import csv
 import datetime
 import importlib
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import torch
 import yaml
+from measure import machine
 
 from leyden import PROJECT
 
@@ -77,16 +76,6 @@ def measure(name: str, seed: int) -> dict[str, str]:
         "cpu_seconds": f"{usage.ru_utime + usage.ru_stime:.1f}",
         "peak_mib": f"{usage.ru_maxrss / 1024:.0f}",
     }
-
-
-def machine() -> str:
-    """Name the hardware and the version of torch."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    processor = platform.processor() or platform.machine()
-    with Path("/proc/cpuinfo").open() as lines:
-        names = (line.partition(": ")[2].strip().removesuffix(" Processor") for line in lines if "model name" in line)
-        processor = next(names, processor)
-    return f"{os.cpu_count()} cores of an {processor} processor, {device}, torch {torch.__version__.partition('+')[0]}"
 
 
 def readable(runs: list[dict[str, str]]) -> str:

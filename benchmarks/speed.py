@@ -165,20 +165,15 @@ def epochs() -> Iterator[Row]:
 
 def commands() -> list[Row]:
     """Whole commands in fresh processes."""
-    whole, memory = Ratio(), Ratio()
+    whole = Ratio()
     with tempfile.TemporaryDirectory() as folder:
         ours = [PYTHON, "-m", "leyden", "fit", *MLP, "--trainer.max_epochs", "3"]
         ours += ["--trainer.default_root_dir", folder]
         for _ in range(5):
-            our_seconds, our_memory, _ = run(ours)
+            our_seconds, _, _ = run(ours)
             their_seconds, _, _ = run([PYTHON, BASELINES, "usual", "3"])
-            _, bare_memory, _ = run([PYTHON, BASELINES, "bare", "3"])
             whole.add(our_seconds, their_seconds)
-            memory.add(our_memory, bare_memory)
-    return [
-        Row("whole command, 3 epochs of the MLP and the test", "(c) the same", whole, 1 / 2.5),
-        Row("its peak memory", "(a) bare loop", memory, 1.15),
-    ]
+    return [Row("whole command, 3 epochs of the MLP and the test", "(c) the same", whole, 1 / 2.5)]
 
 
 def accuracy() -> list[Row]:

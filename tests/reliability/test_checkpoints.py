@@ -17,7 +17,7 @@ from leyden.training.logs import rewind_metrics
 from leyden.training.resume import differences
 from leyden.training.runs import read_checkpoint
 
-from .conftest import Server, run_of, wait_for
+from .conftest import Server, is_running, run_of, wait_for
 from .test_kills import FIT
 
 LAST = "checkpoints/last.ckpt"
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_checkpoint_whole(leyden: Ser
     wait_for("disk/*/*/checkpoints/previous.ckpt")
     filler = small_disk / "filler"
     with filler.open("ab", buffering=0) as file:
-        while Path(f"/proc/{process.pid}/fd").is_dir() and _is_running(process.pid):
+        while is_running(process.pid):
             try:
                 file.write(bytes(4096))
             except OSError:
@@ -165,10 +165,6 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_checkpoint_whole(leyden: Ser
     filler.unlink()
     code, text = leyden.run("fit", "--ckpt_path", "last", *root, "--trainer.max_epochs=50")
     assert code == 0, text
-
-
-def _is_running(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_finished_run_says_that_it_is(leyden: Server, run: Path) -> None:

@@ -53,11 +53,6 @@ class WandbOptions:
     mode: Literal["online", "offline", "disabled"] | None = None
     log_model: bool = False
 
-    @property
-    def disabled(self) -> bool:
-        """Whether nothing is wanted: then wandb is not even imported."""
-        return (self.mode or os.environ.get("WANDB_MODE")) == "disabled"
-
 
 class RunWandbLogger(WandbLogger):
     """Lightning's WandbLogger, but it never stops a run, and a run that is resumed stays one run.
