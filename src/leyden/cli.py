@@ -25,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 import leyden.data
 import leyden.models
 from leyden import PROJECT
+from leyden.data.loading import worker_fault
 from leyden.errors import RunError, UserError
 from leyden.explain import explain
 from leyden.security import check_environment, check_file, check_loading, check_words
@@ -347,15 +348,18 @@ def main(args: list[str]) -> int:
         with _shorter_help() if asks_for_help else nullcontext():
             CLI(args)
         code = 0
-    except (UserError, RunError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         code = 130
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
         code = 130  # Lightning would make it 1
+    except Exception as error:
+        fault = error if isinstance(error, (UserError, RunError)) else worker_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
+        code = 2 if isinstance(fault, UserError) else 1
     finally:
         finish_tracking(code)
     return code

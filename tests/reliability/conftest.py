@@ -61,7 +61,7 @@ class Server:
     def start(
         self,
         *args: str,
-        at: tuple[str, int, int] | None = None,
+        at: tuple[str, int, int] | tuple[str, int, int, str] | None = None,
         hang: int | None = None,
         env: dict[str, str] | None = None,
     ) -> Process:

@@ -2,13 +2,14 @@
 
 Reads commands from stdin, a JSON object a line, and answers each with a line:
 {"start": arguments, "cwd": folder, "output": file, "at": [hook, count, signal], "hang": worker, "env": variables}
-    -> process id. `at`, which may be null, is the call of a hook at which the process sends itself a signal; `hang` is
-    the worker of the DataLoader that stops working, or null.
+    -> process id. `at`, which may be null, is the call of a hook at which the process sends itself a signal, or its
+    first worker, should a fourth item say "worker"; `hang` is the worker of the DataLoader that stops working, or null.
 {"wait": process id}
     -> how it ended, as `subprocess` has it: -9 for SIGKILL
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -23,8 +24,8 @@ from leyden.data.base import ArrayDataset, Batch
 from leyden.training.checkpoints import LastCheckpoint
 
 
-def signal_at(hook: str, count: int, number: int) -> None:
-    """Has the process send itself a signal where a hook is called for the count-th time."""
+def signal_at(hook: str, count: int, number: int, whom: str = "itself") -> None:
+    """Has the process signal itself or a worker where a hook is called for the count-th time."""
     original = getattr(LastCheckpoint, hook)
     calls = 0
 
@@ -33,7 +34,8 @@ def signal_at(hook: str, count: int, number: int) -> None:
         nonlocal calls
         calls += 1
         if calls == count:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid() if whom == "itself" else multiprocessing.active_children()[0].pid or 0, number)
+            time.sleep(0.1)  # what it leads to happens here
         return original(*args, **kwargs)
 
     setattr(LastCheckpoint, hook, counted)

@@ -22,6 +22,7 @@ TWO = [*FIT, "--config", str(PROJECT / "configs" / "with" / "ddp_cpu.yaml"), "--
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 class Ranks:
@@ -105,3 +106,4 @@ def test_a_main_process_that_is_killed_leaves_no_rank_behind() -> None:
     while is_running(child) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_running(child)
+    assert not list(Path().glob("leyden-*.pt"))  # the arrays that the two shared

@@ -65,6 +65,13 @@ def _open_files(process: Path) -> list[Path]:
         return []
 
 
+def test_a_worker_that_dies_while_the_network_works_ends_the_run_in_one_line(leyden: Server) -> None:
+    code, text = leyden.run(*FIT, "--data.num_workers=2", at=("on_before_backward", 5, signal.SIGKILL, "worker"))
+    assert code == 1
+    assert "error: DataLoader worker (pid" in text
+    assert "Traceback" not in text
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_ends_the_run_with_the_work_saved(leyden: Server) -> None:
     process = leyden.start(*FIT, "--data.num_workers=1", "--trainer.max_epochs=30")

@@ -1,13 +1,10 @@
 """What all datasets share: arrays in memory, an honest split, loaders, and the work done on whole batches."""
 
 import atexit
-import multiprocessing
 import os
-import re
-import signal
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,11 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
+from leyden.data.loading import ArrayDataLoader
+from leyden.data.loading import Batch as Batch
 from leyden.data.sampling import DistributedEvalSampler, ResumableSampler, seed_step
-from leyden.errors import RunError, UserError
+from leyden.errors import UserError
 
-Batch = tuple[Tensor, Tensor]
 SHARED_ARRAYS = "LEYDEN_SHARED_ARRAYS"  # tells the processes that this one starts: its number, and a file
 
 
@@ -58,45 +56,6 @@ class ArrayDataset(Dataset[Batch]):
     def labels(self) -> Tensor:
         """The targets of these samples, (M, ...)."""
         return self.y[self.indices]
-
-
-class LazyDataLoader(DataLoader[Batch]):
-    """A DataLoader that does not ask its sampler for anything before the first batch is wanted.
-
-    With workers, the stock one does so at once, and that can be before Lightning has restored the position of
-    a run that is being resumed. And a worker that hangs or dies ends in one line.
-    """
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        try:
-            yield from super().__iter__()
-        except RuntimeError as error:
-            if not re.match(r"DataLoader (timed out|worker \(pid)", str(error)):
-                raise
-            end_workers()
-            raise RunError(f"{error}: --data.num_workers 0 loads without them, --data.timeout waits longer") from None
-
-
-def leave_signals_to_the_run(worker_id: int) -> None:
-    """Lets a worker live on at Ctrl-C and SIGTERM, which reach a whole group of processes: the run ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def end_workers() -> None:
-    """Ends workers that would not hear the SIGTERM by which Python ends those of an unfinished epoch."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes it for an accident
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
-
-
-atexit.register(end_workers)
-
-
-def keep_batch(batch: Any) -> Any:
-    """Collates nothing: `ArrayDataset` has made a batch already."""
-    return batch
 
 
 class ArrayDataModule(LightningDataModule, ABC):
@@ -172,6 +131,9 @@ class ArrayDataModule(LightningDataModule, ABC):
                 fit `on_device`.
         """
         if hasattr(self, "test_set"):
+            _, _, file = os.environ.get(SHARED_ARRAYS, "").partition(":")
+            if file and torch.distributed.is_initialized():  # all processes have met, and mapped it before
+                Path(file).unlink(missing_ok=True)  # so that nothing stays behind, however the run ends
             return
         if self.on_device and (self.num_workers or self.pin_memory):
             raise UserError("with on_device the arrays are where they are needed: num_workers 0 and pin_memory false")
@@ -254,7 +216,7 @@ class ArrayDataModule(LightningDataModule, ABC):
 
     def _loader(self, dataset: ArrayDataset, sampler: Sampler[int] | None, drop_last: bool) -> DataLoader[Batch]:
         try:
-            return LazyDataLoader(
+            return ArrayDataLoader(
                 dataset=dataset,
                 batch_size=self.batch_size,
                 sampler=sampler,
@@ -264,8 +226,6 @@ class ArrayDataModule(LightningDataModule, ABC):
                 persistent_workers=self.persistent_workers,
                 prefetch_factor=self.prefetch_factor,
                 timeout=self.timeout if self.num_workers else 0,
-                worker_init_fn=leave_signals_to_the_run,
-                collate_fn=keep_batch,
             )
         except ValueError as error:
             raise UserError(f"DataLoader: {error}") from error
