@@ -1,5 +1,6 @@
 """The order of samples: what it depends on, where it is entered, how ranks share it."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_a_sequential_sampler_stays_sequential() -> None:
     assert order(resumable(SequentialSampler(DATASET)), epoch=7) == list(range(103))
 
 
+@pytest.mark.parametrize("drawn", [0, 5])
+def test_a_sampler_that_draws_fewer_samples_than_it_says_is_refused(drawn: int) -> None:
+    class Short(SequentialSampler):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(drawn))
+
+    with pytest.raises(UserError, match=f"Short draws {drawn} samples, but its length is 103"):
+        order(resumable(Short(DATASET)), epoch=0)
+
+
 def test_class_balance_is_refused_where_there_are_no_classes() -> None:
     with pytest.raises(UserError, match="these targets are real numbers"):
         ClassBalancedSampler(ArrayDataset(torch.zeros(4, 1), torch.zeros(4, 1)))
@@ -138,12 +149,13 @@ def test_neighbouring_positions_have_different_seeds() -> None:
 
 
 def test_a_step_is_seeded_by_its_position_and_rank() -> None:
-    def draw(*position: int) -> float:
+    def draw(*position: int, seed: int = 0) -> float:
         epoch, batch, rank = position
-        seed_step(trainer_at(epoch, batch, rank=rank), torch.device("cpu"))
+        seed_step(trainer_at(epoch, batch, rank=rank), torch.device("cpu"), seed)
         return float(torch.rand(()))
 
     first = draw(1, 2, 3)
+    assert first == float(torch.rand((), generator=torch.Generator().manual_seed(derive_seed(0, 1, 2, 3))))
     torch.rand(5)
     assert draw(1, 2, 3) == first
-    assert len({draw(1, 2, 3), draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 0)}) == 4
+    assert len({first, draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 0), draw(1, 2, 3, seed=1)}) == 5

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
 from leyden.data.loading import ArrayDataLoader
 from leyden.data.loading import Batch as Batch
-from leyden.data.sampling import DistributedEvalSampler, ResumableSampler, seed_step
+from leyden.data.sampling import DistributedEvalSampler, ResumableSampler, run_seed, seed_step
 from leyden.errors import UserError
 
 SHARED_ARRAYS = "LEYDEN_SHARED_ARRAYS"  # tells the processes that this one starts: its number, and a file
@@ -118,6 +118,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.prefetch_factor = prefetch_factor
         self.timeout = timeout
         self.on_device = on_device
+        self.seed = run_seed()  # asked for once a run, not at each step
 
     @abstractmethod
     def load_arrays(self) -> tuple[Batch, Batch]:
@@ -185,6 +186,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         if not isinstance(sampler, Sampler):
             sampler = sampler(self.train_set)
         world_size, rank = self._ranks()
+        self.seed = run_seed()
         sampler = ResumableSampler(sampler, self.train_set, self.batch_size, self.trainer, world_size, rank)
         if len(sampler) < (self.batch_size if self.drop_last else 1):
             raise UserError(
@@ -233,7 +235,7 @@ class ArrayDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Seeds the training step that this batch is for: its augmentation and dropout draw after this."""
         if self.trainer is not None and self.trainer.training:
-            seed_step(self.trainer, batch[0].device)
+            seed_step(self.trainer, batch[0].device, self.seed)
         return batch
 
 

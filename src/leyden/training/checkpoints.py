@@ -82,7 +82,7 @@ class LastCheckpoint(Callback):
     ) -> None:
         self.every_n_train_steps = every_n_train_steps
         self.train_time_interval = train_time_interval
-        self.saved_step, self.saved_time = 0, 0.0
+        self.saved_step, self._next_time = 0, math.inf
         self.finished = False
         self.signal = 0
         self._handlers: dict[int, Any] = {}
@@ -95,7 +95,8 @@ class LastCheckpoint(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals in the place of Lightning, which would end the run without saving it."""
-        self.saved_step, self.saved_time = trainer.global_step, time.monotonic()
+        self._on_cpu = pl_module.device.type == "cpu"
+        self._saved(trainer)
         heard = [signal.SIGTERM, signal.SIGINT] + [signal.SIGUSR1] * ("SLURM_JOB_ID" in os.environ)
         self._handlers = {number: signal.signal(number, self._hear) for number in heard}
         for name, states in self._metric_states.items():
@@ -118,11 +119,11 @@ class LastCheckpoint(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save between two batches if it is time to."""
-        every, interval = self.every_n_train_steps, self.train_time_interval
+        every = self.every_n_train_steps
         due = (
             self.saved_step == 0
+            or time.monotonic() >= self._next_time
             or (every is not None and trainer.global_step - self.saved_step >= every)
-            or (interval is not None and time.monotonic() - self.saved_time >= interval.total_seconds())
             or (batch_idx == 1 and trainer.max_steps != -1)
         )
         wish = self._agree(trainer, SAVE if due else NOTHING)
@@ -150,10 +151,10 @@ class LastCheckpoint(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Look at the loss before it reaches the weights; on a GPU, which must not wait for that, some steps later."""
-        if loss.device.type == "cpu" and math.isfinite(loss.item()):
+        if self._on_cpu and math.isfinite(loss.item()):
             return
         self._losses[trainer.fit_loop.batch_idx] = loss.detach()
-        if loss.device.type == "cpu" or len(self._losses) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if self._on_cpu or len(self._losses) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._check_losses(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -169,7 +170,7 @@ class LastCheckpoint(Callback):
         sampler = getattr(trainer.train_dataloader, "sampler", None)
         if isinstance(sampler, ResumableSampler):
             start = batch_idx * sampler.batch_size
-            indices = sampler.share(trainer.current_epoch)[start : start + sampler.batch_size].tolist()
+            indices = sampler.share(trainer.current_epoch)[start : start + sampler.batch_size]
             where += f", training samples {' '.join(map(str, indices))}"
         kept = self.directory / LAST
         good = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
@@ -214,7 +215,12 @@ class LastCheckpoint(Callback):
         if trainer.is_global_zero and last.exists():
             last.replace(self.directory / PREVIOUS)
         trainer.save_checkpoint(last)
-        self.saved_step, self.saved_time = trainer.global_step, time.monotonic()
+        self._saved(trainer)
+
+    def _saved(self, trainer: Trainer) -> None:
+        self.saved_step = trainer.global_step
+        interval = self.train_time_interval
+        self._next_time = math.inf if interval is None else time.monotonic() + interval.total_seconds()
 
     def _stop(self, trainer: Trainer) -> None:
         number = self.signal or signal.SIGTERM  # another rank heard it
