@@ -142,6 +142,19 @@ class Rivals:
         return clock.whole[0]
 
 
+def fit_with(callback: Callback, arguments: list[str]) -> None:
+    """Run `leyden fit ARGUMENTS` with one more callback, in a folder that is removed, without the test after it."""
+
+    class OneMore(CLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+            return trainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        OneMore(["fit", *arguments, "--trainer.default_root_dir", folder, "--test_after_fit", "false"])
+
+
 def fit_beside(
     arguments: list[str], rounds: int, **sides: Callable[[Rivals], float]
 ) -> tuple[Clock, dict[str, list[float]]]:
@@ -161,16 +174,7 @@ def fit_beside(
                 others[name].append(epoch(self.rivals))
 
     clock = Interleaved()
-
-    class TimedCLI(CLI):
-        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-            trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-            return trainer
-
-    with tempfile.TemporaryDirectory() as folder:
-        where = ["--trainer.default_root_dir", folder, "--trainer.max_epochs", str(rounds + 1)]
-        TimedCLI(["fit", *arguments, *where, "--test_after_fit", "false"])
+    fit_with(clock, [*arguments, "--trainer.max_epochs", str(rounds + 1)])
     clock.training.pop(0)
     clock.whole.pop(0)
     for times in others.values():

@@ -6,6 +6,7 @@ import re
 import resource
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,17 +68,34 @@ class Ratio:
 def run(command: list[str]) -> tuple[float, float, str]:
     """Run a command with one torch thread; return its CPU seconds, its peak memory in MiB and what it printed.
 
+    The peak is what Linux last says of the process, read ten times a second: that of its `ru_maxrss` begins with the
+    memory of the process that started it.
+
     Raises:
         RuntimeError: It failed.
     """
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=one_thread)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    peak, ended, status = 0.0, 0, 0
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=one_thread)
+        while not ended:
+            time.sleep(0.1)
+            peak = max(peak, memory(process.pid, "VmHWM"))
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        output.seek(0)
+        text = output.read()
     if status != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output
+        raise RuntimeError(f"{' '.join(command)} failed:\n{text}")
+    return usage.ru_utime + usage.ru_stime, peak, text
+
+
+def memory(pid: int | str, *kinds: str) -> float:
+    """Return a process's memory in MiB, the sum of some kinds as /proc/PID/status names them; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(float(line.split()[1]) for line in lines if line.partition(":")[0] in kinds) / 1024
 
 
 def children(pid: int) -> list[int]:

@@ -17,19 +17,19 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from beside import fit_with
 from lightning.pytorch import Callback, LightningModule, Trainer
 from measure import machine
 
 from leyden import PROJECT
-from leyden.cli import CLI
 from leyden.data.sampling import ResumableSampler
 from leyden.training.checkpoints import LastCheckpoint, SafeCheckpointIO
 from leyden.training.runs import LAST, PREVIOUS
 
 EPOCHS, SAVES = 80, 64
 PAGE = PROJECT / "docs" / "reliability_cost.md"
-MLP = ["fit", "--config", str(PROJECT / "configs" / "mlp_mnist.yaml"), "--data.batch_size", "128"]
-QUIET = ["--test_after_fit", "false", "--trainer.enable_progress_bar", "false", "--wandb.mode", "disabled"]
+MLP = ["--config", str(PROJECT / "configs" / "mlp_mnist.yaml"), "--data.batch_size", "128"]
+QUIET = ["--trainer.enable_progress_bar", "false", "--wandb.mode", "disabled"]
 
 
 NOTE = """\
@@ -78,15 +78,7 @@ class Alternate(Callback):
 def epochs() -> str:
     """Compare epochs of the perceptron at batch 128."""
     clock = Alternate()
-
-    class TimedCLI(CLI):
-        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-            trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-            return trainer
-
-    with tempfile.TemporaryDirectory() as folder:
-        TimedCLI([*MLP, *QUIET, "--trainer.default_root_dir", folder, "--trainer.max_epochs", str(EPOCHS)])
+    fit_with(clock, [*MLP, *QUIET, "--trainer.max_epochs", str(EPOCHS)])
     pairs = list(zip(clock.times[True], clock.times[False], strict=True))[1:]
     return row("exact resume and checks, an epoch of the perceptron at batch 128", pairs)
 

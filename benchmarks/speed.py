@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ["WANDB_MODE"] = "disabled"
@@ -22,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from baselines import augmented_transforms, per_sample_loader
 from beside import Rivals, fit_beside
-from measure import Ratio, children, machine, resident_share, run, timed
+from measure import Ratio, children, machine, memory, resident_share, run, timed
 
 from leyden import PROJECT
 from leyden.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD, CIFAR10DataModule
@@ -165,15 +164,20 @@ def epochs() -> Iterator[Row]:
 
 def commands() -> list[Row]:
     """Whole commands in fresh processes."""
-    whole = Ratio()
+    whole, peak = Ratio(), Ratio()
     with tempfile.TemporaryDirectory() as folder:
         ours = [PYTHON, "-m", "leyden", "fit", *MLP, "--trainer.max_epochs", "3"]
         ours += ["--trainer.default_root_dir", folder]
         for _ in range(5):
-            our_seconds, _, _ = run(ours)
+            our_seconds, our_peak, _ = run(ours)
             their_seconds, _, _ = run([PYTHON, BASELINES, "usual", "3"])
+            _, bare_peak, _ = run([PYTHON, BASELINES, "bare", "3"])
             whole.add(our_seconds, their_seconds)
-    return [Row("whole command, 3 epochs of the MLP and the test", "(c) the same", whole, 1 / 2.5)]
+            peak.add(our_peak, bare_peak)
+    return [
+        Row("whole command, 3 epochs of the MLP and the test", "(c) the same", whole, 1 / 2.5),
+        Row("peak memory of that command", "(a) bare loop", peak, 1.15),
+    ]
 
 
 def accuracy() -> list[Row]:
@@ -232,16 +236,15 @@ def growth() -> list[Row]:
         ratio = Ratio(beside[classes], beside[10])
         rows.append(Row(f"ratio to the bare loop, {classes} classes", "that with 10 classes", ratio, 1.1))
 
-    resident: list[float] = []
+    held: list[float] = []
 
     def look(_: Rivals) -> float:
-        kib = Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]
-        resident.append(float(kib))
-        return resident[-1]
+        held.append(memory("self", "RssAnon", "VmSwap"))
+        return held[-1]
 
     fit_beside(VECTORS, 50, look=look)
-    ratio = Ratio([statistics.median(resident[-5:])], [statistics.median(resident[5:10])])
-    rows.append(Row("memory after 50 epochs", "after 10", ratio, 1.02))
+    ratio = Ratio([statistics.median(held[-5:])], [statistics.median(held[5:10])])
+    rows.append(Row("memory (without that of files) after 50 epochs", "after 10", ratio, 1.02))
     return rows
 
 

@@ -38,12 +38,13 @@ from leyden.training.resume import ChangedOptimizer, check_resumable, check_weig
 from leyden.training.runs import (
     LAST,
     RUNS,
+    best_scores,
     find_checkpoint,
     make_run_directory,
     read_checkpoint,
     requeued_run,
 )
-from leyden.training.tracking import RunWandbLogger, WandbOptions, best_scores, finish_tracking
+from leyden.training.tracking import RunWandbLogger, WandbOptions, finish_tracking
 
 for package in (
     leyden.data,

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("WANDB_API_KEY", CANARY)
         patch.delenv("WANDB_MODE", raising=False)
         patch.chdir(folder)
-        words += ["--trainer.callbacks+=leyden.training.tracking.GradientNorm"]
+        words += ["--trainer.callbacks+=leyden.training.monitor.GradientNorm"]
         assert main([*SHORT, *words]) == 0
     assert wandb.run is None
     (directory,) = (folder / "convnet_digits").iterdir()

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from leyden.errors import UserError
+from leyden.training.record import read_rows
 
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
@@ -142,3 +144,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is no Lightning checkpoint: it holds no `state_dict`")
     return checkpoint
+
+
+def best_scores(checkpoint: Checkpoint | None, directory: Path) -> dict[str, float]:
+    """Return the scores, and the `epoch`, with which the best checkpoint was saved; nothing where none is known.
+
+    Args:
+        checkpoint: What saved it.
+        directory: The run's directory; without `metrics.csv` in it, only the one score is known that decided.
+    """
+    if not isinstance(checkpoint, ModelCheckpoint) or checkpoint.best_model_score is None:
+        return {}
+    best, monitor, file = float(checkpoint.best_model_score), str(checkpoint.monitor), directory / "metrics.csv"
+    rows = read_rows(file).values() if file.exists() else ()
+    return next((row for row in rows if row.get(monitor) == best), {monitor: best})

@@ -1,10 +1,9 @@
-"""Runs in Weights & Biases, which stay offline where it cannot be reached; and what is measured for every logger."""
+"""Runs in Weights & Biases, which stay offline where it cannot be reached."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch.optim import Optimizer
 
 from leyden import PROJECT
 from leyden.training.record import read_rows, run_title
+from leyden.training.runs import best_scores
 
 # seconds, without and with checkpoints; what a server has not taken by then stays on disk for `wandb sync`
 FINISH_TIMEOUT = (60.0, 900.0)
@@ -260,20 +257,6 @@ def choose_mode() -> tuple[str, str]:
     return "offline", "no key: `wandb login` once, to go online"
 
 
-def best_scores(checkpoint: Checkpoint | None, directory: Path) -> dict[str, float]:
-    """Return the scores, and the `epoch`, with which the best checkpoint was saved; nothing where none is known.
-
-    Args:
-        checkpoint: What saved it.
-        directory: The run's directory; without `metrics.csv` in it, only the one score is known that decided.
-    """
-    if not isinstance(checkpoint, ModelCheckpoint) or checkpoint.best_model_score is None:
-        return {}
-    best, monitor, file = float(checkpoint.best_model_score), str(checkpoint.monitor), directory / "metrics.csv"
-    rows = read_rows(file).values() if file.exists() else ()
-    return next((row for row in rows if row.get(monitor) == best), {monitor: best})
-
-
 def finish_tracking(exit_code: int) -> None:
     """End the W&B run of this process, where there is one."""
     wandb = sys.modules.get("wandb")
@@ -293,74 +276,3 @@ def git_state() -> dict[str, Any]:
         return {"commit": commit, "dirty": bool(subprocess.check_output([*git, "status", "--porcelain"]).strip())}
     except (OSError, subprocess.CalledProcessError):
         return {}
-
-
-class TrainingMonitor(Callback):
-    """Log the learning rate and the speed of training, and count the model's parameters.
-
-    `lr` is logged with each `train/loss_step` and at each epoch's end; `lr/1`, `lr/2`, ... are those of further groups
-    of parameters. `samples_per_second`, over the epoch without its validation, goes to every logger but `metrics.csv`,
-    which is the same whenever a run is repeated.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the parameters, and start the clock of an epoch that is resumed in its middle."""
-        self.on_train_epoch_start(trainer, pl_module)
-        sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
-        counts = {
-            "parameters": sum(n for n, _ in sizes),
-            "trainable_parameters": sum(n for n, wanted in sizes if wanted),
-        }
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(counts)
-            if isinstance(logger, RunWandbLogger):
-                logger.model_checkpoint = trainer.checkpoint_callback
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self.started = time.perf_counter()
-        self.samples = 0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the samples."""
-        self.samples += len(batch[-1])
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
-        self.paused = time.perf_counter()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let it go on."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self.started += time.perf_counter() - self.paused
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log the rate of the steps that log."""
-        self.rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._log_rates(pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the rate and the speed."""
-        self._log_rates(pl_module)  # that of the last step: the schedule has gone on already
-        speed = self.samples * trainer.world_size / (time.perf_counter() - self.started)
-        for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):
-                row = {"samples_per_second": speed, "epoch": trainer.current_epoch}
-                logger.log_metrics(row, step=trainer.global_step - 1)
-
-    def _log_rates(self, pl_module: LightningModule) -> None:
-        pl_module.log_dict({f"lr/{i}" if i else "lr": float(rate) for i, rate in enumerate(self.rates)})
-
-
-class GradientNorm(Callback):
-    """Log `train/grad_norm`, the Euclidean norm of all gradients before any clipping, on the steps that log."""
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log it."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
