@@ -13,8 +13,8 @@ import yaml
 from lightning.pytorch import Trainer
 
 from leyden import PROJECT
-from leyden.cli import main
 from leyden.data.digits import DigitsDataModule
+from leyden.main import main
 from leyden.models.conv_net import ConvNet
 
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")

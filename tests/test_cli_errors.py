@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from leyden.cli import main
+from leyden.main import main
 
 DIGITS = "configs/convnet_digits.yaml"
 

@@ -1,4 +1,4 @@
-"""`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.cli`."""
+"""`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.main`."""
 
 import sys
 
@@ -92,7 +92,7 @@ def main() -> None:
         case []:
             sys.exit("error: which command? See `leyden --help`")
         case _:
-            from leyden.cli import main as run  # imports torch and lightning, some seconds
+            from leyden.main import main as run  # imports torch and lightning, some seconds
 
             if args[1:] == ["--help", "all"]:
                 args.pop()

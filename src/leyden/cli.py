@@ -2,16 +2,9 @@
 
 import argparse
 import importlib
-import io
 import json
-import logging
 import os
 import pkgutil
-import re
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,10 +18,9 @@ from lightning.pytorch.utilities import rank_zero_only
 import leyden.data
 import leyden.models
 from leyden import PROJECT
-from leyden.data.loading import worker_fault
-from leyden.errors import RunError, UserError
+from leyden.errors import UserError
 from leyden.explain import explain
-from leyden.security import check_environment, check_file, check_loading, check_words
+from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoints import LastCheckpoint, SafeCheckpointIO
 from leyden.training.logs import rewind_metrics
@@ -44,7 +36,7 @@ from leyden.training.runs import (
     read_checkpoint,
     requeued_run,
 )
-from leyden.training.tracking import RunWandbLogger, WandbOptions, finish_tracking
+from leyden.training.tracking import RunWandbLogger, WandbOptions
 
 for package in (
     leyden.data,
@@ -60,17 +52,6 @@ SWITCHES = {
     "enable_model_summary": ("ModelSummary",),
     "enable_progress_bar": ("RunProgressBar",),
 }
-SPARED = (  # what Lightning says that is of no use here
-    "does not have many workers",  # arrays in memory are fetched faster without
-    "litlogger",  # an advertisement
-    "Trainer already configured with model summary",
-    "LeafSpec",  # Lightning's own use of a deprecated torch function
-    "smaller than the logging interval",  # scores are logged every epoch all the same
-    "The dirpath has changed",  # every run has a directory of its own
-    "in eval mode at the start of training",  # a frozen backbone is there on purpose
-    "fp16 is not supported on CPU",  # which is refused
-    "dataloader is not resumable",  # the sampler takes its place from the Trainer: leyden.data.sampling
-)
 
 
 class CLI(LightningCLI):
@@ -313,54 +294,3 @@ def _as_list(value: Any) -> list[Any]:
 def _short(path: str) -> str:
     """Return a path as seen from the current directory, where that is shorter."""
     return min(path, os.path.relpath(path), key=len)
-
-
-@contextmanager
-def _shorter_help() -> Iterator[None]:
-    """Leave out of what is printed that a layer may be any of torch's thousand modules, one by one."""
-    text = io.StringIO()
-    try:
-        with redirect_stdout(text):
-            yield
-    finally:
-        print(re.sub(r",\s+known\s+subclasses:[^)]*", "", text.getvalue()), end="")
-
-
-def main(args: list[str]) -> int:
-    """Run the command line and return its exit code.
-
-    Args:
-        args: The words after `leyden`.
-
-    Returns:
-        0; 1 after a fault of the run and 2 after a mistake of the user's, which one line on stderr explains; 130 after
-        Ctrl-C before there was anything to save. Anything else raises.
-    """
-    for message in SPARED:
-        warnings.filterwarnings("ignore", f".*{message}")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(message in record.getMessage() for message in SPARED)
-    )
-    asks_for_help = any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in args)
-    code = 1
-    try:
-        check_environment()
-        check_words(args)
-        with _shorter_help() if asks_for_help else nullcontext():
-            CLI(args)
-        code = 0
-    except KeyboardInterrupt:
-        code = 130
-    except SystemExit as end:
-        if not isinstance(end.__context__, KeyboardInterrupt):
-            raise
-        code = 130  # Lightning would make it 1
-    except Exception as error:
-        fault = error if isinstance(error, (UserError, RunError)) else worker_fault(error)
-        if fault is None:
-            raise
-        print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
-        code = 2 if isinstance(fault, UserError) else 1
-    finally:
-        finish_tracking(code)
-    return code

@@ -11,10 +11,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchvision.io import read_image
 
-from leyden.cli import main
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.errors import UserError
+from leyden.main import main
 from leyden.models.gpt import GPT, DecoderLayer
 from leyden.models.image_gpt import ImageGPT
 from leyden.models.mlp import MLP

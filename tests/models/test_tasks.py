@@ -159,7 +159,7 @@ def test_a_python_run_reloads_with_weights_only(model: Classifier, again: dict[s
 def test_a_network_of_ones_own_is_trained_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from leyden.cli import main
+    from leyden.main import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(

@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 import torch
 from torch.utils.data import get_worker_info
 
-from leyden.cli import main
 from leyden.data.base import ArrayDataset, Batch
+from leyden.main import main
 from leyden.training.checkpoints import LastCheckpoint
 
 

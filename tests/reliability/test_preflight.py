@@ -16,10 +16,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from leyden import PROJECT
-from leyden.cli import main
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.errors import UserError
+from leyden.main import main
 from leyden.models.conv_net import ConvNet
 from leyden.models.plain_net import PlainNet
 from leyden.training import preflight

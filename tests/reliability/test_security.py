@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from leyden import PROJECT
-from leyden.cli import main
 from leyden.data.files import unpack
 from leyden.errors import UserError
+from leyden.main import main
 from leyden.models.conv_net import ConvNet
 from leyden.security import check_words, check_yaml
 

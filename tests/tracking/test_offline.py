@@ -10,7 +10,7 @@ import pytest
 import wandb
 import yaml
 
-from leyden.cli import main
+from leyden.main import main
 
 from .conftest import SHORT, history, offline_folders, records
 

@@ -11,7 +11,7 @@ import wandb.wandb_agent
 import yaml
 
 from leyden import PROJECT
-from leyden.cli import main
+from leyden.main import main
 
 SWEEPS = sorted((PROJECT / "configs" / "sweeps").glob("*.yaml"))
 ONE_STEP = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from leyden import PROJECT
-from leyden.cli import main
+from leyden.main import main
 
 from .conftest import SHORT
 

@@ -70,7 +70,7 @@ def test_lightning_passes_over_each_of_the_hooks_that_are_dropped() -> None:
 def test_every_run_is_unprofiled_by_default_and_profiled_on_demand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from leyden.cli import main
+    from leyden.main import main
 
     monkeypatch.chdir(tmp_path)
     vectors, overlay = PROJECT / "configs" / "mlp_vectors.yaml", PROJECT / "configs" / "with" / "profile.yaml"
