@@ -33,9 +33,9 @@ QUIET = ["--trainer.enable_progress_bar", "false", "--wandb.mode", "disabled"]
 
 
 NOTE = """\
-Where a file takes the place of another, as best.ckpt does, ext4 writes its data out at once, which costs half of a
-save on both sides. last.ckpt takes an empty place, as its predecessor has been renamed. Aims: at most 1.10 for a save,
-at most 1.03 for an epoch."""
+Aims: at most 1.10 for a save, at most 1.03 for an epoch. A file that replaces another is written out at once by ext4,
+which would cost half a save: best.ckpt changes names with the file before it instead (`renameat2`), and last.ckpt
+takes an empty place, as its predecessor has been renamed."""
 
 
 class Alternate(Callback):

@@ -1,5 +1,6 @@
 """Checkpoint files that are damaged, foreign, in another place or of another configuration; a disk that is full."""
 
+import ctypes
 import random
 import re
 import resource
@@ -113,6 +114,20 @@ def test_a_file_keeps_its_old_content_until_the_new_one_is_complete(tmp_path: Pa
     with pytest.raises(Exception, match="pickle"):
         SafeCheckpointIO().save_checkpoint(old | {"unpicklable": lambda: None}, file)
     assert torch.equal(read_checkpoint(file)["state_dict"]["weight"], torch.zeros(3))
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_new_file_takes_the_place_of_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:  # as on macOS
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    file = tmp_path / "some.ckpt"
+    for step in (1, 2, 3):
+        state = {"weight": torch.full((3,), float(step))}
+        SafeCheckpointIO().save_checkpoint({"state_dict": state, "global_step": step}, file)
+        assert read_checkpoint(file)["global_step"] == step
+        assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.slow

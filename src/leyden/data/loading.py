@@ -28,7 +28,7 @@ class ArrayDataLoader(DataLoader[Batch]):
 
     def __init__(self, **kwargs: Any) -> None:
         # torch opens a file and a connection for every tensor of a worker; arrays go through the pipe that is there
-        # already, at a fifth of the time. Page-locked memory takes tensors alone.
+        # already, which costs less. Page-locked memory takes tensors alone.
         self.by_pipe = kwargs["num_workers"] > 0 and not kwargs["pin_memory"]
         collate = as_arrays if self.by_pipe else as_it_is
         super().__init__(**kwargs, collate_fn=collate, worker_init_fn=leave_signals_to_the_run)

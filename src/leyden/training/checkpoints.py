@@ -1,5 +1,6 @@
 """Checkpoints that a run goes on from bit for bit, and files that survive a kill, a full disk and a flipped bit."""
 
+import ctypes
 import math
 import os
 import signal
@@ -48,7 +49,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, part)
-            part.replace(path)
+            _put_in_place(part, path)
         except (OSError, RuntimeError) as error:  # torch raises the second, which does not say why
             reason = getattr(error, "strerror", None) or "is the disk full?"
             raise RunError(f"cannot write {path} ({reason}); the checkpoint before it is whole") from error
@@ -59,6 +60,18 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint, whole by its checksum, and run no code from it, whatever `weights_only` says."""
         return read_checkpoint(Path(path))
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    """Give a complete file its name, in one step.
+
+    Where Linux can, the new and the old file change names, and the old one is then `part`. A file that replaces another
+    is written out at once by ext4, which takes half as long as the whole save.
+    """
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None or rename(here, os.fsencode(part), here, os.fsencode(path), exchange) != 0:
+        part.replace(path)  # nothing is there yet, or the file system cannot
 
 
 class LastCheckpoint(Callback):
