@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from leyden.data.base import ArrayDataset, ImageDataModule
 from leyden.models.base import Classifier
 from leyden.models.image_gpt import ImageGPT
-from leyden.training.runs import read_checkpoint
+from leyden.training.checkpoint_io import read_checkpoint
 
 
 def open_run(file: str) -> tuple[Any, ImageDataModule]:

@@ -23,7 +23,8 @@ from measure import machine
 
 from leyden import PROJECT
 from leyden.data.sampling import ResumableSampler
-from leyden.training.checkpoints import LastCheckpoint, SafeCheckpointIO
+from leyden.training.checkpoint_io import SafeCheckpointIO
+from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.runs import LAST, PREVIOUS
 
 EPOCHS, SAVES = 80, 64

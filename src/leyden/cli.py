@@ -22,7 +22,8 @@ from leyden.errors import UserError
 from leyden.explain import explain
 from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
-from leyden.training.checkpoints import LastCheckpoint, SafeCheckpointIO
+from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.logs import rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
@@ -33,7 +34,6 @@ from leyden.training.runs import (
     best_scores,
     find_checkpoint,
     make_run_directory,
-    read_checkpoint,
     requeued_run,
 )
 from leyden.training.tracking import RunWandbLogger, WandbOptions

@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from leyden.errors import UserError
-from leyden.training.checkpoints import SafeCheckpointIO
+from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.logs import rewind_metrics
 from leyden.training.resume import differences
-from leyden.training.runs import read_checkpoint
 
 from .conftest import Server, is_running, run_of, wait_for
 from .test_kills import FIT

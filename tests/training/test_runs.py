@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from leyden.errors import UserError
-from leyden.training.runs import find_checkpoint, make_run_directory, read_checkpoint
+from leyden.training.checkpoint_io import read_checkpoint
+from leyden.training.runs import find_checkpoint, make_run_directory
 
 
 def checkpoint(root: Path, name: str, time: str, which: str) -> Path:

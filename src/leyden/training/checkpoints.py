@@ -1,13 +1,11 @@
-"""Checkpoints that a run goes on from bit for bit, and files that survive a kill, a full disk and a flipped bit."""
+"""Checkpoints that a run goes on from bit for bit, and the signals and losses that end it."""
 
-import ctypes
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -15,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
@@ -23,55 +20,9 @@ from leyden.data.sampling import ResumableSampler
 from leyden.errors import RunError, UserError
 from leyden.models.base import Task
 from leyden.training.callbacks import run_directory
-from leyden.training.runs import LAST, PREVIOUS, read_checkpoint
+from leyden.training.runs import LAST, PREVIOUS
 
 NOTHING, SAVE, STOP = range(3)  # what a rank wishes before a batch; all of them do the greatest wish
-
-
-class SafeCheckpointIO(TorchCheckpointIO):
-    """Write each checkpoint beside its place and rename it when complete; read only what is whole.
-
-    The checksum is the file format's own: `torch.save` writes a zip archive, with a CRC-32 of each part.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `path`, which keeps its old content until the new one is complete.
-
-        Raises:
-            RunError: A weight is not finite, or the file cannot be written.
-        """
-        for name, weight in checkpoint["state_dict"].items():
-            # one sum in place of a mask: any NaN or infinity among the weights makes it one
-            if weight.is_floating_point() and not math.isfinite(weight.sum(dtype=torch.float32)):
-                raise RunError(f"{name} holds NaN or infinity at step {checkpoint['global_step']}: nothing is saved")
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, part)
-            _put_in_place(part, path)
-        except (OSError, RuntimeError) as error:  # torch raises the second, which does not say why
-            reason = getattr(error, "strerror", None) or "is the disk full?"
-            raise RunError(f"cannot write {path} ({reason}); the checkpoint before it is whole") from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint, whole by its checksum, and run no code from it, whatever `weights_only` says."""
-        return read_checkpoint(Path(path))
-
-
-def _put_in_place(part: Path, path: Path) -> None:
-    """Give a complete file its name, in one step.
-
-    Where Linux can, the new and the old file change names, and the old one is then `part`. A file that replaces another
-    is written out at once by ext4, which takes half as long as the whole save.
-    """
-    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    if rename is None or rename(here, os.fsencode(part), here, os.fsencode(path), exchange) != 0:
-        part.replace(path)  # nothing is there yet, or the file system cannot
 
 
 class LastCheckpoint(Callback):

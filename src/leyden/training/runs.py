@@ -13,16 +13,14 @@ import atexit
 import itertools
 import logging
 import os
-import zipfile
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from leyden.errors import UserError
+from leyden.training.checkpoint_io import read_checkpoint
 from leyden.training.record import read_rows
 
 log = logging.getLogger(__name__)
@@ -125,25 +123,6 @@ def _newest_whole(run: Path) -> Path:
     for reason in damaged:
         log.warning("passed over: %s", reason)
     return max(whole)[-1]
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Verify a checkpoint's checksums, then read it with `weights_only=True`, so that no code in it can run.
-
-    Raises:
-        UserError: The file is damaged, or is not a checkpoint.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if part := archive.testzip():
-                raise zipfile.BadZipFile(f"the checksum of {part} is wrong")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # zipfile and torch raise nearly anything at a file that is not their own
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is damaged or is no checkpoint of this project ({reason})") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"{path} is no Lightning checkpoint: it holds no `state_dict`")
-    return checkpoint
 
 
 def best_scores(checkpoint: Checkpoint | None, directory: Path) -> dict[str, float]:
