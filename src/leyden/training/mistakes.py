@@ -104,11 +104,15 @@ def draw_mistakes(directory: Any, rows: list[tuple[Any, str, str, float]]) -> No
 
     lines = max(1, -(-len(rows) // COLUMNS))
     figure = Figure(figsize=(1.5 * COLUMNS, 0.8 + 1.75 * lines), layout="constrained")
+    axes = figure.subplots()  # one for all images: laying out one for each would take four times as long
     kind = f"{len(rows)} worst mistakes of the test split" if rows else "no mistake in the test split"
-    figure.suptitle(f"{run_title(directory)}, {kind}")
-    for axes in figure.subplots(lines, COLUMNS, squeeze=False).flat:
-        axes.axis("off")
-    for axes, (image, truth, guess, confidence) in zip(figure.axes, rows, strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"is {truth}\nguess {guess}, {confidence:.0%}", fontsize=8)
+    axes.set_title(f"{run_title(directory)}, {kind}")
+    for i, (image, truth, guess, confidence) in enumerate(rows):
+        line, column = divmod(i, COLUMNS)
+        left, bottom = 1.15 * column, -1.35 * line  # images of width 1
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + 1, bottom, bottom + 1))
+        words = f"is {truth}\nguess {guess}, {confidence:.0%}"
+        axes.text(left + 0.5, bottom + 1.03, words, ha="center", va="bottom", fontsize=8)
+    axes.set(xlim=(0, 1.15 * COLUMNS - 0.15), ylim=(1.35 * (1 - lines), 1.35))
+    axes.axis("off")
     figure.savefig(directory / "mistakes.png", dpi=120)
