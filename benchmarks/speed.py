@@ -138,11 +138,11 @@ def augmentation() -> list[Row]:
 def epochs() -> Iterator[Row]:
     """A training epoch of `leyden fit`, beside the bare loop, Lightning's floor and the usual module."""
     few = ["--trainer.limit_val_batches", "10"]
-    short = [*CONVNET, *few, "--trainer.limit_train_batches", "400"]
+    convnet = [*CONVNET, *few]
     for name, arguments, limit in (
         ("MLP, batch 128", MLP, 1.75),
-        ("ConvNet, batch 32", short, 1.2),
-        ("ConvNet, batch 32, with the courses' 2 workers", [*short, "--data.num_workers", "2"], None),
+        ("ConvNet, batch 32", convnet, 1.2),
+        ("ConvNet, batch 32, with the courses' 2 workers", [*convnet, "--data.num_workers", "2"], None),
         ("ResNet, batch 128, bf16", [*RESNET, *few, "--trainer.limit_train_batches", "8"], 1.05),
     ):
         usual = {"usual": Rivals.usual} if arguments is MLP else {}
@@ -315,7 +315,7 @@ is left out. W&B is off ([benchmarks/tracking.py](../benchmarks/tracking.py) mea
 
 Leyden's side is what `leyden fit` runs, with its validation, checkpoints and progress bar; they count where the row
 says so. The MLP is 784-128-10 with Adam, `configs/mlp_adam_mnist.yaml` at batch size 128; ConvNet and ResNet are those
-of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, 400 and 8 steps an epoch. The baselines are in
+of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter at 8 steps an epoch. The baselines are in
 [benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as its kind gets:
 
 - (a) the bare loop over normalised tensors in memory: the same network, optimizer, batch size and augmentation;

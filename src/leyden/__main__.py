@@ -1,5 +1,6 @@
 """`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.main`."""
 
+import gc
 import sys
 
 from leyden import PROJECT, __version__
@@ -92,8 +93,11 @@ def main() -> None:
         case []:
             sys.exit("error: which command? See `leyden --help`")
         case _:
+            gc.disable()  # nothing is garbage yet, and to look for it takes a sixth of the time of the imports
             from leyden.main import main as run  # imports torch and lightning, some seconds
 
+            gc.freeze()  # nor will it be
+            gc.enable()
             if args[1:] == ["--help", "all"]:
                 args.pop()
             sys.exit(run(args))
