@@ -325,7 +325,7 @@ of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter at
 - (d) torchvision's v2 transforms, sample by sample, with the number of workers that costs it least;
 - (e) the widely used MNIST example: two 3x3 convolutions, Adadelta, batch size 64, per-sample data.
 
-Machine: {machine}.
+Machine: {machine}.{missing}
 
 | what | baseline | ratio | rounds | at most | |
 |---|---|---|---|---|---|
@@ -341,8 +341,10 @@ def main(names: list[str]) -> None:
             lines.append(str(row))
             print(row, flush=True)
     if not names:
-        unit = "Seconds of the clock, on the GPU" if torch.cuda.is_available() else "CPU seconds, workers' included"
-        PAGE.write_text(HEAD.format(unit=unit, machine=machine()) + "\n".join(lines) + "\n")
+        on_gpu = torch.cuda.is_available()
+        unit = "Seconds of the clock, on the GPU" if on_gpu else "CPU seconds, workers' included"
+        missing = "" if on_gpu else " No row has been measured on a GPU yet."
+        PAGE.write_text(HEAD.format(unit=unit, machine=machine(), missing=missing) + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from leyden.errors import RunError, UserError
 
+RENAME = getattr(ctypes.CDLL(None), "renameat2", None)  # None where the system is not Linux
+
 
 class SafeCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint beside its place and rename it when complete; read only what is whole.
@@ -33,7 +35,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         part = path.with_name(f".{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, part)
             _put_in_place(part, path)
         except (OSError, RuntimeError) as error:  # torch raises the second, which does not say why
@@ -55,8 +58,7 @@ def _put_in_place(part: Path, path: Path) -> None:
     is written out at once by ext4, which takes half as long as the whole save.
     """
     here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    if rename is None or rename(here, os.fsencode(part), here, os.fsencode(path), exchange) != 0:
+    if RENAME is None or RENAME(here, os.fsencode(part), here, os.fsencode(path), exchange) != 0:
         part.replace(path)  # nothing is there yet, or the file system cannot
 
 

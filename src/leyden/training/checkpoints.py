@@ -60,6 +60,7 @@ class LastCheckpoint(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals in the place of Lightning, which would end the run without saving it."""
         self._on_cpu = pl_module.device.type == "cpu"
+        self._first_step = trainer.global_step
         self._saved(trainer)
         heard = [signal.SIGTERM, signal.SIGINT] + [signal.SIGUSR1] * ("SLURM_JOB_ID" in os.environ)
         self._handlers = {number: signal.signal(number, self._hear) for number in heard}
@@ -124,6 +125,10 @@ class LastCheckpoint(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the losses since the last look."""
         self._check_losses(trainer)
+        if trainer.global_step > self._first_step:
+            # else Lightning leaves out plateau schedules, as if no batch had been trained since the resume; the public
+            # setter would begin the validation anew where max_steps is set
+            trainer.fit_loop._restarting = False
 
     def _check_losses(self, trainer: Trainer) -> None:
         losses, self._losses = self._losses, {}
@@ -142,12 +147,6 @@ class LastCheckpoint(Callback):
             f"the training loss is {loss} at step {trainer.global_step} ({where}); {good}; "
             "try a smaller learning rate, or --trainer.gradient_clip_val 1"
         )
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Tell Lightning that a batch was trained: else it leaves out plateau schedules where the epoch ends."""
-        trainer.fit_loop._restarting = False  # the public setter would begin the validation anew where max_steps is set
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run."""
