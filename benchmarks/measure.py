@@ -37,8 +37,8 @@ def machine() -> str:
     processor = platform.processor() or platform.machine()
     with Path("/proc/cpuinfo").open() as lines:
         names = (line.partition(": ")[2].strip().removesuffix(" Processor") for line in lines if "model name" in line)
-        processor = next(names, processor)
-    return f"{os.cpu_count()} cores of an {processor} processor, {device}, torch {torch.__version__.partition('+')[0]}"
+        processor = next(names, processor).replace("(R)", "")
+    return f"{os.cpu_count()} cores of an {processor.removesuffix(' processor')} processor, {device}, torch {torch.__version__.partition('+')[0]}"
 
 
 @dataclass

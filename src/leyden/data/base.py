@@ -118,7 +118,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.prefetch_factor = prefetch_factor
         self.timeout = timeout
         self.on_device = on_device
-        self.seed = run_seed()  # asked for once a run, not at each step
+        self.run_seed = run_seed()  # asked for once a run, not at each step
 
     @abstractmethod
     def load_arrays(self) -> tuple[Batch, Batch]:
@@ -186,7 +186,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         if not isinstance(sampler, Sampler):
             sampler = sampler(self.train_set)
         world_size, rank = self._ranks()
-        self.seed = run_seed()
+        self.run_seed = run_seed()
         sampler = ResumableSampler(sampler, self.train_set, self.batch_size, self.trainer, world_size, rank)
         if len(sampler) < (self.batch_size if self.drop_last else 1):
             raise UserError(
@@ -235,7 +235,7 @@ class ArrayDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Seeds the training step that this batch is for: its augmentation and dropout draw after this."""
         if self.trainer is not None and self.trainer.training:
-            seed_step(self.trainer, batch[0].device, self.seed)
+            seed_step(self.trainer, batch[0].device, self.run_seed)
         return batch
 
 
