@@ -36,9 +36,9 @@ def machine() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     processor = platform.processor() or platform.machine()
     with Path("/proc/cpuinfo").open() as lines:
-        names = (line.partition(": ")[2].strip().removesuffix(" Processor") for line in lines if "model name" in line)
-        processor = next(names, processor).replace("(R)", "")
-    return f"{os.cpu_count()} cores of an {processor.removesuffix(' processor')} processor, {device}, torch {torch.__version__.partition('+')[0]}"
+        names = (line.partition(": ")[2] for line in lines if "model name" in line)
+        processor = next(names, processor).replace("(R)", "").strip().removesuffix(" Processor")
+    return f"{os.cpu_count()} cores of an {processor} processor, {device}, torch {torch.__version__.partition('+')[0]}"
 
 
 @dataclass
