@@ -11,13 +11,13 @@ import datetime
 import importlib
 import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import yaml
 from measure import machine
+from measure import run as run_alone  # `run` is a directory below
 
 from leyden import PROJECT
 
@@ -48,14 +48,11 @@ def measure(name: str, seed: int) -> dict[str, str]:
     """
     command = [sys.executable, "-m", "leyden", "fit", "--config", str(PROJECT / "configs" / f"{name}.yaml")]
     command += ["--seed_everything", str(seed), "--trainer.enable_progress_bar", "false"]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=one_thread)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
     row = {"config": name, "seed": str(seed), "machine": machine(), "date": datetime.date.today().isoformat()}
-    if status != 0:
-        return row | {"metric": "failed", "score": output.strip().splitlines()[-1]}
+    try:
+        seconds, peak, output = run_alone(command)
+    except RuntimeError as error:
+        return row | {"metric": "failed", "score": str(error).strip().splitlines()[-1]}
 
     (line,) = [line for line in output.splitlines() if line.startswith("run ")]
     run = Path(line.split()[1])
@@ -73,8 +70,8 @@ def measure(name: str, seed: int) -> dict[str, str]:
         "metric": metric,
         "score": scores[metric],
         "mirror": scores.get("test/acc_mirror", ""),
-        "cpu_seconds": f"{usage.ru_utime + usage.ru_stime:.1f}",
-        "peak_mib": f"{usage.ru_maxrss / 1024:.0f}",
+        "cpu_seconds": f"{seconds:.1f}",
+        "peak_mib": f"{peak:.0f}",
     }
 
 

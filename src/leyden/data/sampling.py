@@ -34,8 +34,8 @@ def derive_seed(seed: int, *position: int) -> int:
 def _seeds_of_steps(seed: int, epoch: int, block: int, rank: int) -> list[int]:
     """Returns `derive_seed(seed, epoch, batch, rank)` of some neighbouring batches.
 
-    One by one, between steps, each takes five times as long; and half as long again from Python's integers as from the
-    words that `SeedSequence` makes of a seed, padded to its pool of four, and a spawn_key.
+    One by one, between steps, each takes five times as long; and nearly twice as long from Python's integers as from
+    the words that `SeedSequence` makes of a seed, padded to its pool of four, and a spawn_key.
     """
     words = np.array([seed, 0, 0, 0, epoch, 0, rank], dtype=np.uint32)
     seeds = []

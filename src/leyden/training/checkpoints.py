@@ -22,6 +22,7 @@ from leyden.models.base import Task
 from leyden.training.callbacks import run_directory
 from leyden.training.runs import LAST, PREVIOUS
 
+STEPS_BETWEEN_QUESTIONS = 16  # that ranks ask each other, of several that train together
 NOTHING, SAVE, STOP = range(3)  # what a rank wishes before a batch; all of them do the greatest wish
 
 
@@ -87,10 +88,14 @@ class LastCheckpoint(Callback):
         every = self.every_n_train_steps
         due = (
             self.saved_step == 0
-            or time.monotonic() >= self._next_time
             or (every is not None and trainer.global_step - self.saved_step >= every)
             or (batch_idx == 1 and trainer.max_steps != -1)
         )
+        # so far all ranks know the same; to ask for the others' clocks and signals takes time, and a GPU waits for it.
+        # Two steps in a row, as a validation may lie before one of them
+        if trainer.world_size > 1 and not due and trainer.global_step % STEPS_BETWEEN_QUESTIONS > 1:
+            return
+        due = due or time.monotonic() >= self._next_time
         wish = self._agree(trainer, SAVE if due else NOTHING)
         if wish != NOTHING and _can_resume_before(trainer, batch_idx):
             self._save_before(trainer, trainer.fit_loop.epoch_loop.batch_progress, wish)

@@ -232,9 +232,7 @@ def _first_samples(loader: Loader, trainer: Trainer) -> Any:
 
     The whole order is drawn for that, and every index in it checked.
     """
-    indices = next(iter(loader.batch_sampler), [])  # type: ignore[arg-type]
-    if not indices:
-        raise UserError(f"the sampler draws no training sample, where {len(loader)} batches were expected")
+    indices = next(iter(loader.batch_sampler))  # type: ignore[arg-type]
     whole_epoch = trainer.limit_train_batches == 1.0 and trainer.max_steps == -1
     ends_with_one = not loader.drop_last and len(loader.sampler) % loader.batch_size == 1  # type: ignore
     indices = indices[: 1 if whole_epoch and ends_with_one else 2]
