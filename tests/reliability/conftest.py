@@ -122,7 +122,7 @@ def wait_for(pattern: str) -> Path:
     return found[0]
 
 
-def is_running(pid: int) -> bool:
-    """Whether there is such a process that is not a zombie."""
+def is_running(pid: int, but: str = "") -> bool:
+    """Whether there is such a process that is no zombie, nor in a state of `but` (T: stopped)."""
     status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "Z" + but

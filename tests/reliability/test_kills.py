@@ -3,12 +3,13 @@
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from leyden import PROJECT
 
-from .conftest import Server, result, run_of, wait_for
+from .conftest import Process, Server, is_running, result, run_of, wait_for
 
 CONFIG = str(PROJECT / "configs" / "convnet_digits.yaml")  # dropout, augmentation, a cosine schedule
 QUIET = [
@@ -93,25 +94,43 @@ def test_a_kill_changes_neither_weights_nor_metrics(leyden: Server) -> None:
     assert result("killed") == result("whole")
 
 
+def stopped_in_a_save(process: Process, folder: Path) -> bool:
+    """Stops a run while a checkpoint is half written; false if it ended before."""
+    while is_running(process.pid):
+        process.kill(signal.SIGSTOP)
+        while is_running(process.pid, but="T"):
+            time.sleep(0.001)
+        if list(folder.glob(".*.part")):
+            return True
+        process.kill(signal.SIGCONT)
+        time.sleep(0.001)
+    return False
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_nothing(leyden: Server) -> None:
+    process = leyden.start(*FIT, *OFTEN, "--name", "whole")
+    wait_for("runs/whole/*/checkpoints/last.ckpt")
     start = time.monotonic()
-    assert leyden.run(*FIT, "--name", "whole")[0] == 0
+    assert process.wait() == 0
     length = time.monotonic() - start
     draw = random.Random(0)
-    in_a_save = 0
+    killed = in_a_save = 0
     for number in range(20):
         name = f"killed-{number}"
-        process = leyden.start(*FIT, *OFTEN, "--name", name)  # saves take most of its time
-        wait_for(f"runs/{name}/*/checkpoints/last.ckpt")
-        time.sleep(draw.uniform(0, length))
+        process = leyden.start(*FIT, *OFTEN, "--name", name)
+        checkpoints = wait_for(f"runs/{name}/*/checkpoints/last.ckpt").parent
+        time.sleep(draw.uniform(0, 0.8 * length))
+        if number % 2:
+            in_a_save += stopped_in_a_save(process, checkpoints)
         process.kill()
         if process.wait() == -9:
-            in_a_save += bool(list(run_of(name).glob("checkpoints/.*.part")))
+            killed += 1
             code, text = leyden.run("fit", "--ckpt_path", "last", "--name", name)
             assert code == 0 or "this run is finished" in text, text
         assert result(name) == result("whole")
-    assert in_a_save > 0
+    assert killed >= 10
+    assert in_a_save >= 5
 
 
 @pytest.mark.slow
