@@ -9,7 +9,7 @@ import pytest
 
 from leyden import PROJECT
 
-from .conftest import Process, Server, is_running, result, run_of, wait_for
+from .conftest import Process, Server, is_running, result, wait_for
 
 CONFIG = str(PROJECT / "configs" / "convnet_digits.yaml")  # dropout, augmentation, a cosine schedule
 QUIET = [
