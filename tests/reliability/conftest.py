@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,16 @@ def result(name: str) -> tuple[str, str]:
     return weights_hash(run / "checkpoints" / "last.ckpt"), (run / "metrics.csv").read_text()
 
 
-def wait_for(pattern: str) -> Path:
-    """Waits until a file is there."""
+def wait_for(pattern: str, after: int = 0) -> Path:
+    """Waits until a file is there, written later than `after`, in nanoseconds as `st_mtime_ns`."""
     deadline = time.monotonic() + 120
-    while not (found := list(Path().glob(pattern))):
+    while True:
+        for file in Path().glob(pattern):
+            with suppress(FileNotFoundError):  # it has changed its name
+                if file.stat().st_mtime_ns > after:
+                    return file
         assert time.monotonic() < deadline, pattern
         time.sleep(0.01)
-    return found[0]
 
 
 def is_running(pid: int, but: str = "") -> bool:
