@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 from torchvision.transforms import functional as transforms
 
+from leyden.data.base import Batch, ImageDataModule
 from leyden.errors import UserError
 from leyden.models.backbones import build_backbone, load_weights
 from leyden.models.base import NetworkClassifier
@@ -240,6 +242,30 @@ def test_weights_that_are_there_need_no_network(offline: Path) -> None:
     model = make(weights="IMAGENET1K_V1")
     trainer().fit(model, images())
     assert changed(model.backbone, network.state_dict()) == set()
+
+
+class Colours(ImageDataModule):
+    """Random colour images."""
+
+    input_shape = (3, 32, 32)
+    num_classes = 4
+
+    def load_arrays(self) -> tuple[Batch, Batch]:
+        batch = torch.randint(0, 256, (16, *self.input_shape), dtype=torch.uint8), torch.arange(16) % 4
+        return batch, batch
+
+
+@pytest.mark.parametrize("wrong", [{}, {"mean": 0.5}, {"std": [0.229, 0.224, 0.2]}])
+def test_named_weights_are_refused_for_images_that_are_normalised_otherwise(
+    offline: Path, wrong: dict[str, Any]
+) -> None:
+    offline.mkdir(parents=True)
+    as_state_dict(official(), offline / "shufflenet.pth")
+    imagenet: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    message = re.escape(f"set --data.mean {imagenet['mean']} --data.std {imagenet['std']}")
+    data = Colours(**{**imagenet, **wrong}, val_size=4, batch_size=4)
+    with pytest.raises(UserError, match=message) if wrong else nullcontext():
+        trainer().fit(make(weights="IMAGENET1K_V1"), datamodule=data)
 
 
 def test_a_checkpoint_does_not_need_the_weights_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ Reads commands from stdin, a JSON object a line, and answers each with a line:
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from functools import wraps
@@ -81,6 +82,7 @@ def run(command: dict[str, Any]) -> NoReturn:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where a shell runs the tests behind it
     for line in sys.stdin:
         command = json.loads(line)
         if "wait" in command:

@@ -3,9 +3,11 @@
 from collections import OrderedDict
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from leyden.errors import UserError
 from leyden.models.backbones import build_backbone, load_weights, named_weights
 from leyden.models.base import Classifier
 
@@ -18,7 +20,8 @@ class TransferClassifier(Classifier):
     (`configs/with/finetune.yaml`) unfreezes the parameters later; the mode stays.
 
     The images are normalised by the data: give these the `mean` and `std` that the weights were trained with. With
-    few exceptions torchvision's want ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
+    few exceptions torchvision's want ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225); colour images that
+    are normalised otherwise than weights that go by a name ask for are refused.
 
     Args:
         backbone: Name of the network in torchvision: `resnet50`, `alexnet`, `vgg16`, ...
@@ -74,12 +77,26 @@ class TransferClassifier(Classifier):
         """Load the weights, unless a checkpoint has brought its own.
 
         Raises:
-            UserError: They cannot be had, or do not fit the backbone.
+            UserError: They cannot be had, do not fit the backbone, or were trained on images normalised otherwise.
         """
         super().on_fit_start()
         if self.weights is not None:
+            if weights := named_weights(self.hparams["backbone"]).get(self.weights):
+                self._check_normalisation(weights.transforms())
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
             self.weights = None
+
+    def _check_normalisation(self, asked: Any) -> None:
+        """Compare the data's `mean` and `std`, where they have them for three colours, with those of a preset."""
+        for name in ("mean", "std"):
+            right, given = getattr(asked, name), getattr(self.trainer.datamodule, name, None)  # type: ignore[attr-defined]
+            if given is None or self.hparams["input_shape"][0] != 3:
+                continue
+            if not given.cpu().flatten().allclose(torch.tensor(right), atol=1e-3):
+                raise UserError(
+                    f"the weights {self.weights} were trained on images of other {name} than --data.{name}: "
+                    f"set --data.mean {asked.mean} --data.std {asked.std}"
+                )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the weights of a checkpoint that training goes on from."""
