@@ -182,7 +182,7 @@ class LastCheckpoint(Callback):
         last = self.directory / LAST
         if trainer.is_global_zero and last.exists():
             last.replace(self.directory / PREVIOUS)
-        trainer.save_checkpoint(last)
+        trainer.save_checkpoint(last, weights_only=False)  # the whole run; unsaid, Lightning logs a line
         self._saved(trainer)
 
     def _saved(self, trainer: Trainer) -> None:
