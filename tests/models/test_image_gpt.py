@@ -13,6 +13,7 @@ from torchvision.io import read_image
 
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticClustersDataModule
+from leyden.deploy.samples import draw_samples
 from leyden.errors import UserError
 from leyden.main import main
 from leyden.models.gpt import GPT, DecoderLayer
@@ -269,9 +270,15 @@ def test_fit_and_predict_draw_a_grid_and_write_no_table(tmp_path: Path, monkeypa
     assert main(["predict", "--ckpt_path", "best", "--model.top_k", "4"]) == 0
     fit, predict = sorted(tmp_path.glob("runs/own/*"))
     assert sorted(file.name for file in predict.iterdir()) == ["config.yaml", "samples.png"]
-    grid = read_image(str(fit / "samples.png"))
-    assert grid.shape == (3, 10 * 34 + 2, 3 * 34 + 2)  # ten rows of three, of 8 x 4 pixels and a border of 2
-    assert not torch.equal(grid, read_image(str(predict / "samples.png")))
+    assert not torch.equal(read_image(str(fit / "samples.png")), read_image(str(predict / "samples.png")))
+
+
+def test_the_picture_has_a_row_for_each_class_from_top_to_bottom(tmp_path: Path) -> None:
+    greys = torch.tensor([0.2, 0.4, 0.6, 0.8]).repeat_interleave(3)  # three images of each class
+    draw_samples(tmp_path, greys[:, None, None, None].expand(-1, 1, 8, 8), ["cat", "dog", "frog", "truck"])
+    picture = read_image(str(tmp_path / "samples.png"))[0]  # red
+    column = picture[:, picture.shape[1] // 2]  # through the middle image of each row
+    assert [grey for grey in column.unique_consecutive() if grey in (51, 102, 153, 204)] == [51, 102, 153, 204]
 
 
 def test_training_on_a_few_images_learns_them() -> None:

@@ -14,7 +14,7 @@ from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.models.conv_net import ConvNet
 from leyden.models.linear_regression import LinearRegression
 from leyden.training.callbacks import MirrorAccuracy
-from leyden.training.confusion import ConfusionMatrix
+from leyden.training.confusion import ConfusionMatrix, write_confusion
 
 
 def trainer(directory: Path, *callbacks: object) -> Trainer:
@@ -36,6 +36,13 @@ def test_counts_are_those_of_scikit_learn(tmp_path: Path, capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].split()[:4] == ["3", str(expected[3, 3]), "of", str(expected[3].sum())]
     assert matplotlib.image.imread(tmp_path / "confusion.png").shape[2] == 4
+
+
+@pytest.mark.parametrize("classes", [2, 40, 500])
+def test_the_picture_of_any_number_of_classes_fits_a_screen(tmp_path: Path, classes: int) -> None:
+    write_confusion(tmp_path, torch.eye(classes, dtype=torch.int64), [f"class {i}" for i in range(classes)])
+    picture = matplotlib.image.imread(tmp_path / "confusion.png")
+    assert max(picture.shape[:2]) < 3000
 
 
 def test_a_regression_has_no_confusion_matrix(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Pictures of what a generative model draws."""
 
+from pathlib import Path
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.nn import functional as F  # noqa: N812
-from torchvision.utils import save_image
+from torch import Tensor
+from torchvision.utils import make_grid
 
 from leyden.models.image_gpt import ImageGPT
-from leyden.training.callbacks import run_directory
+from leyden.training.callbacks import class_names, run_directory
+from leyden.training.record import run_title
 
 
 class SampleWriter(Callback):
@@ -26,8 +29,31 @@ class SampleWriter(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, ImageGPT):
             return
-        columns = pl_module.hparams["num_samples"]
-        images = pl_module.sample(torch.arange(pl_module.num_classes).repeat_interleave(columns))  # (B, C, H, W)
-        file = run_directory(trainer) / "samples.png"
+        classes, columns = pl_module.num_classes, pl_module.hparams["num_samples"]
+        images = pl_module.sample(torch.arange(classes).repeat_interleave(columns))  # (classes * columns, C, H, W)
+        directory = run_directory(trainer)
         if trainer.is_global_zero:  # all ranks have drawn, as each may hold a share of the weights only
-            save_image(F.interpolate(images, scale_factor=4.0), file, nrow=columns, pad_value=0.5)
+            draw_samples(directory, images.cpu(), class_names(trainer, classes))
+
+
+def draw_samples(directory: Path, images: Tensor, names: list[str]) -> None:
+    """Draw `samples.png` in a run's directory, a row for each class.
+
+    Args:
+        directory: The directory.
+        images: As many of each class, in [0, 1], (N, C, H, W).
+        names: What the classes are called.
+    """
+    from matplotlib.figure import Figure  # costs 0.3 s, so only when there is something to draw
+
+    columns, height = len(images) // len(names), images.shape[2] + 1  # with the line between two rows
+    grid = make_grid(images, nrow=columns, padding=1, pad_value=0.5)  # (3, rows, columns)
+    figure = Figure(figsize=(max(5.0, 1 + 0.5 * columns), 1 + 0.5 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(f"{run_title(directory)}\nimages drawn for each class")
+    axes.imshow(grid.permute(1, 2, 0), interpolation="nearest")
+    axes.set_yticks([height * (row + 0.5) for row in range(len(names))], names)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.savefig(directory / "samples.png", dpi=120)

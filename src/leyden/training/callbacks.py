@@ -39,6 +39,11 @@ def run_directory(trainer: Trainer) -> Path:
     return Path(trainer.strategy.broadcast(trainer.default_root_dir))
 
 
+def class_names(trainer: Trainer, count: int) -> list[str]:
+    """Return what the data call their classes, the numbers from 0 to count - 1 where they do not say."""
+    return getattr(trainer.datamodule, "class_names", None) or [str(i) for i in range(count)]  # type: ignore[attr-defined]
+
+
 class MirrorAccuracy(Callback):
     """Log `test/acc_mirror`: the accuracy when a test image and its mirror image are judged together.
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leyden.models.base import Classifier
-from leyden.training.callbacks import run_directory
+from leyden.training.callbacks import class_names, run_directory
 from leyden.training.record import run_title
+
+LEGIBLE = 40  # classes whose names are drawn; of more the picture shows the numbers
 
 
 class ConfusionMatrix(Callback):
@@ -47,7 +49,7 @@ class ConfusionMatrix(Callback):
         counts = self.counts.compute()  # of all ranks
         directory = run_directory(trainer)
         if trainer.is_global_zero:
-            names = getattr(trainer.datamodule, "class_names", None) or [str(i) for i in range(len(counts))]  # type: ignore[attr-defined]
+            names = class_names(trainer, len(counts))
             write_confusion(directory, counts.cpu(), names)
             for name, row in zip(names, counts.tolist(), strict=True):
                 right, total = row[names.index(name)], sum(row)
@@ -72,14 +74,14 @@ def write_confusion(directory: Path, counts: Tensor, names: list[str]) -> None:
         writer.writerows([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
 
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    size = 2 + 0.45 * len(names)
+    size = 2 + 0.45 * len(names) if len(names) <= LEGIBLE else 10
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)  # readable to the colour-blind, and in grey
     figure.colorbar(image, label="share of the true class")
-    ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=0 if max(map(len, names)) < 3 else 90)
-    axes.set_yticks(ticks, names)
+    if len(names) <= LEGIBLE:
+        axes.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
+        axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true", title=f"{run_title(directory)}, test split")
     if len(names) <= 20:  # more would not be legible
         for i, row in enumerate(counts.tolist()):

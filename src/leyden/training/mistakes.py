@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from leyden.models.base import Classifier
-from leyden.training.callbacks import run_directory
+from leyden.training.callbacks import class_names, run_directory
 from leyden.training.record import run_title
 
 COLUMNS = 6
@@ -68,7 +68,7 @@ class Mistakes(Callback):
             return
         images, truths, guesses, confidences, _ = (column.cpu() for column in self.worst)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        names = getattr(data, "class_names", None) or list(map(str, range(pl_module.num_classes)))  # type: ignore[arg-type]
+        names = class_names(trainer, pl_module.num_classes)  # type: ignore[arg-type]
         rows = [
             (image, names[truth], names[guess], confidence)
             for image, truth, guess, confidence in zip(
