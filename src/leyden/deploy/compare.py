@@ -117,7 +117,7 @@ def main(args: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    table = Table(*(Column(header, overflow="fold") for header in ("", *(run_title(run) for run in runs))))
+    table = Table(Column(no_wrap=True), *(Column(run_title(run), overflow="fold") for run in runs))
     for option, values in rows.items():
         table.add_row(option, *values)
     table.add_section()
