@@ -156,6 +156,16 @@ def test_best_and_last_mean_those_of_the_newest_run() -> None:
     assert (last["epoch"], last["global_step"]) == (3, 9)
 
 
+@pytest.mark.parametrize("mistake", ["--model.class_weights=[1,2]", "--trainer.max_epochs=0"])
+def test_a_run_that_is_refused_is_not_the_last(mistake: str) -> None:
+    assert main(SHORT) == 0
+    assert main(["validate", "--ckpt_path", "last"]) == 0
+    before = runs()
+    assert main([*SHORT, mistake]) == 2
+    assert runs() == before
+    assert main(["test", "--ckpt_path", "last"]) == 0
+
+
 def test_a_run_resumed_after_an_epoch_ends_in_the_bits_of_one_that_was_not_stopped() -> None:
     assert main([*SHORT, "--trainer.max_epochs", "4"]) == 0
     assert main([*SHORT, "--trainer.max_epochs", "2"]) == 0

@@ -12,6 +12,7 @@ from leyden.cli import CLI
 from leyden.data.loading import worker_fault
 from leyden.errors import RunError, UserError
 from leyden.security import check_environment, check_words
+from leyden.training.runs import leave_run
 from leyden.training.tracking import finish_tracking
 
 SPARED = (  # what Lightning says that is of no use here
@@ -75,4 +76,5 @@ def main(args: list[str]) -> int:
         code = 2 if isinstance(fault, UserError) else 1
     finally:
         finish_tracking(code)
+        leave_run(refused=code == 2)
     return code

@@ -13,6 +13,7 @@ import atexit
 import itertools
 import logging
 import os
+import shutil
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from leyden.training.record import read_rows
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+_made: list[Path] = []  # the directory of the run of this process, if it is new
 EVALUATIONS = ("_validate", "_test", "_predict")  # how the directories of those commands end
 
 
@@ -48,15 +50,27 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
                 f"cannot write the run to {parent} ({error.strerror}); choose a folder with --trainer.default_root_dir"
             ) from error
         atexit.register(_remove_if_empty, new)
+        _made.append(directory)
         return directory
     raise AssertionError
 
 
 def _remove_if_empty(folders: list[Path]) -> None:
     """Leave nothing behind of a run that was refused before it began: the folders it made, innermost first."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()  # refuses where there is something in it
+    for folder in folders:
+        with suppress(OSError):  # there is something in it
+            folder.rmdir()
+
+
+def leave_run(refused: bool) -> None:
+    """Be done with the run that this process made a directory for, and remove it if it was refused before it trained.
+
+    As the newest it would be what `last` means.
+    """
+    for run in _made:
+        if refused and not (run / "metrics.csv").exists() and not any(run.glob("checkpoints/*.ckpt")):
+            shutil.rmtree(run, ignore_errors=True)
+    _made.clear()
 
 
 def _slurm_job() -> str:
