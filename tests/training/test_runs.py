@@ -1,7 +1,5 @@
 """Run directories, and the checkpoint that a word on the command line means."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 
 from leyden.errors import UserError
 from leyden.training.checkpoint_io import read_checkpoint
-from leyden.training.runs import find_checkpoint, make_run_directory
+from leyden.training.runs import find_checkpoint, leave_run, make_run_directory
 
 
 def checkpoint(root: Path, name: str, time: str, which: str) -> Path:
@@ -77,20 +75,22 @@ def test_a_file_that_is_no_lightning_checkpoint_is_refused(content: object, tmp_
         read_checkpoint(tmp_path / "some.ckpt")
 
 
-def test_a_run_that_was_refused_takes_away_only_what_it_made(tmp_path: Path) -> None:
-    command = "from pathlib import Path; from leyden.training.runs import make_run_directory as make; make({})"
-    subprocess.run([sys.executable, "-c", command.format("Path('runs/x').absolute()")], cwd=tmp_path, check=True)
-    assert list(tmp_path.iterdir()) == []  # and the empty folder that the user stood in is still there
+@pytest.mark.parametrize("file", [None, "config.yaml"])
+def test_a_run_that_was_refused_takes_away_only_what_it_made(tmp_path: Path, file: str | None) -> None:
     (tmp_path / "mine").mkdir()
-    subprocess.run([sys.executable, "-c", command.format("Path('mine/x').absolute()")], cwd=tmp_path, check=True)
-    assert list((tmp_path / "mine").iterdir()) == []
+    for parent in (tmp_path / "runs" / "x", tmp_path / "mine" / "x"):
+        run = make_run_directory(parent)
+        if file:
+            (run / file).touch()
+        leave_run(refused=True)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]  # the empty folder that was there before
 
 
-def test_a_run_with_something_in_it_stays(tmp_path: Path) -> None:
-    command = "from pathlib import Path; from leyden.training.runs import make_run_directory as make"
-    command += "; (make(Path('runs/x').absolute()) / 'config.yaml').touch()"
-    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
-    assert len(list(tmp_path.glob("runs/x/*/config.yaml"))) == 1
+@pytest.mark.parametrize(("file", "refused"), [("config.yaml", False), ("metrics.csv", True)])
+def test_a_run_with_something_in_it_stays(tmp_path: Path, file: str, refused: bool) -> None:
+    (make_run_directory(tmp_path / "runs" / "x") / file).touch()
+    leave_run(refused)
+    assert len(list(tmp_path.glob(f"runs/x/*/{file}"))) == 1
 
 
 def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:

@@ -81,18 +81,18 @@ class TransferClassifier(Classifier):
         """
         super().on_fit_start()
         if self.weights is not None:
-            if weights := named_weights(self.hparams["backbone"]).get(self.weights):
-                self._check_normalisation(weights.transforms())
+            preset = named_weights(self.hparams["backbone"]).get(self.weights)
+            if preset and self.hparams["input_shape"][0] == 3:
+                self._check_normalisation(preset.transforms())
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
             self.weights = None
 
     def _check_normalisation(self, asked: Any) -> None:
-        """Compare the data's `mean` and `std`, where they have them for three colours, with those of a preset."""
+        """Compare the data's `mean` and `std`, where they have them, with those of a preset of torchvision."""
         for name in ("mean", "std"):
-            right, given = getattr(asked, name), getattr(self.trainer.datamodule, name, None)  # type: ignore[attr-defined]
-            if given is None or self.hparams["input_shape"][0] != 3:
-                continue
-            if not given.cpu().flatten().allclose(torch.tensor(right), atol=1e-3):
+            given = getattr(self.trainer.datamodule, name, None)  # type: ignore[attr-defined]
+            right = torch.tensor(getattr(asked, name))
+            if given is not None and not torch.as_tensor(given).cpu().flatten().allclose(right, atol=1e-3):
                 raise UserError(
                     f"the weights {self.weights} were trained on images of other {name} than --data.{name}: "
                     f"set --data.mean {asked.mean} --data.std {asked.std}"

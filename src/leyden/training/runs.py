@@ -9,7 +9,6 @@ runs/<name>/<time>/          one run of `leyden fit`
 runs/<name>/<time>_test/     one evaluation, likewise _validate and _predict
 """
 
-import atexit
 import itertools
 import logging
 import os
@@ -27,7 +26,7 @@ from leyden.training.record import read_rows
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-_made: list[Path] = []  # the directory of the run of this process, if it is new
+_made: list[Path] = []  # the folders that this process has made for its run, innermost first
 EVALUATIONS = ("_validate", "_test", "_predict")  # how the directories of those commands end
 
 
@@ -49,27 +48,21 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
             raise UserError(
                 f"cannot write the run to {parent} ({error.strerror}); choose a folder with --trainer.default_root_dir"
             ) from error
-        atexit.register(_remove_if_empty, new)
-        _made.append(directory)
+        _made[:] = new
         return directory
     raise AssertionError
 
 
-def _remove_if_empty(folders: list[Path]) -> None:
-    """Leave nothing behind of a run that was refused before it began: the folders it made, innermost first."""
-    for folder in folders:
-        with suppress(OSError):  # there is something in it
-            folder.rmdir()
-
-
 def leave_run(refused: bool) -> None:
-    """Be done with the run that this process made a directory for, and remove it if it was refused before it trained.
+    """Remove what this process has made for a run that left nothing, or that was refused before it trained.
 
     As the newest it would be what `last` means.
     """
-    for run in _made:
-        if refused and not (run / "metrics.csv").exists() and not any(run.glob("checkpoints/*.ckpt")):
-            shutil.rmtree(run, ignore_errors=True)
+    if _made and refused and not (_made[0] / "metrics.csv").exists() and not any(_made[0].glob("checkpoints/*.ckpt")):
+        shutil.rmtree(_made[0], ignore_errors=True)
+    for folder in _made:
+        with suppress(OSError):  # there is something in it, or it is gone
+            folder.rmdir()
     _made.clear()
 
 
