@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -24,10 +24,14 @@ from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
+from leyden.training.compatibility import check_options, check_parts
+from leyden.training.finders import FINDERS, KeepFound
+from leyden.training.finetuning import ResumedFinetuning
 from leyden.training.logs import rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
 from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
+from leyden.training.run_config import plain_config
 from leyden.training.runs import (
     LAST,
     RUNS,
@@ -123,7 +127,8 @@ class CLI(LightningCLI):
             default = "last" if subcommand == "fit" else "best"
             path = find_checkpoint(given.ckpt_path, root, given.name or self.default_name, default)
             self.resumed = read_checkpoint(path)
-            _say(f"from  {_short(str(path))}, step {self.resumed.get('global_step')}")
+            kind = ", averaged weights" if "averaging_state" in self.resumed and subcommand != "fit" else ""
+            _say(f"from  {_short(str(path))}, step {self.resumed.get('global_step')}{kind}")
             # from any other file of a run, a new one branches off
             if subcommand == "fit" and (not Path(given.ckpt_path).is_file() or path.name == LAST):
                 self.own_run = path.absolute().parents[1]
@@ -150,8 +155,7 @@ class CLI(LightningCLI):
         """Choose the run's directory, keeping the configuration as it was before that went into it."""
         config = self.config[self.subcommand]
         config.name = config.name or self.default_name or config.model.class_path.rpartition(".")[2]
-        record = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False))
-        self.record = {key: value for key, value in record.items() if key != "ckpt_path"}
+        self.record = plain_config(self._parser(self.subcommand), config)
 
         self.changes = {}
         if self.resumed and self.subcommand == "fit":
@@ -178,6 +182,8 @@ class CLI(LightningCLI):
             config.trainer.logger = [logger for logger in loggers if not logger.class_path.endswith(".RunWandbLogger")]
         # with a callback in the list, Lightning would ignore or refuse the flag that switches it off
         off = {name for flag, names in SWITCHES.items() if config.trainer[flag] is False for name in names}
+        if self.resumed:
+            off |= {finder.__name__ for finder in FINDERS}  # what they found is in the checkpoint's configuration
         callbacks = _listed(config.trainer.callbacks)
         if sum("ProgressBar" in callback.class_path for callback in callbacks) > 1:
             off.add("RunProgressBar")  # the user's own one takes its place
@@ -216,17 +222,23 @@ class CLI(LightningCLI):
         Raises:
             UserError: An argument has a value that the Trainer does not know.
         """
-        plugins = self._get(self.config_init, "trainer.plugins") or []
+        plugins = _as_list(self._get(self.config_init, "trainer.plugins") or [])
+        check_options(self._get(self.config_init, "trainer"), plugins)
         try:
-            trainer = super().instantiate_trainer(plugins=[*_as_list(plugins), SafeCheckpointIO()], **kwargs)
-        except (ValueError, MisconfigurationException, ModuleNotFoundError) as error:
+            trainer = super().instantiate_trainer(plugins=[*plugins, SafeCheckpointIO()], **kwargs)
+        except (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError) as error:
             fix = " Leave --trainer.accelerator out to take what there is" if "backend found" in str(error) else ""
             raise UserError(f"trainer: {error}{fix}") from error
         check_hardware(trainer, self._get(self.config_init, "trainer.precision"))
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
-        trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        run_config = RunConfig(self.record)
+        trainer.callbacks += [run_config, ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
+        if self.resumed:
+            trainer.callbacks.append(ResumedFinetuning())  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
@@ -234,6 +246,7 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
+        check_parts(self.trainer)
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
 
     def before_validate(self) -> None:
@@ -254,6 +267,11 @@ class CLI(LightningCLI):
             )
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if self.config.fit.test_after_fit:
+            # at a load, WeightAveraging would take the weights before averaging, which the file holds as well
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            self.trainer.callbacks = [c for c in callbacks if not isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
+            kind = ", averaged weights" if self.trainer.callbacks != callbacks else ""  # type: ignore[attr-defined]
+            _say(f"test  {_short(best) if best else 'the weights of the last step'}{kind}")
             self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, weights_only=True)
         self._report(best)
 

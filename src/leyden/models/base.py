@@ -50,6 +50,7 @@ class Task(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
+        self.lr: float | None = None  # LearningRateFinder sets it; None leaves it to `optimizer`
         self.example_input_array = torch.zeros(2, *input_shape)  # the printed summary shows its way through
         self._metrics: dict[str, dict[str, Metric]] = {}
         self._held: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # output, target and loss, batch by batch
@@ -146,7 +147,8 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Hand the trainable parameters to the optimizer, and the optimizer to the scheduler."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        found = {} if self.lr is None else {"lr": self.lr}
+        optimizer = self.optimizer((p for p in self.parameters() if p.requires_grad), **found)
         if self.lr_scheduler is None:
             return optimizer
         length = {}

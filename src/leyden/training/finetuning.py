@@ -1,7 +1,7 @@
 """Fine-tuning: a backbone that was frozen at first is trained as well."""
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BackboneFinetuning
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BackboneFinetuning, BaseFinetuning
 
 from leyden.errors import UserError
 
@@ -47,8 +47,14 @@ class Finetuning(BackboneFinetuning):
         """Freeze all parameters of the backbone, those of batch-norm as well."""
         pl_module.backbone.requires_grad_(False)
 
+
+class ResumedFinetuning(Callback):
+    """Unfreeze what the optimizer of a resumed run holds: Lightning restores its groups, but not `requires_grad`."""
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Unfreeze what the optimizer of a resumed run holds already."""
-        for group in trainer.optimizers[0].param_groups:
-            for parameter in group["params"]:
-                parameter.requires_grad_(True)
+        """Unfreeze it, in a run that a fine-tuning callback has frozen."""
+        if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.requires_grad_(True)

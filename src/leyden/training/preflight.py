@@ -80,8 +80,9 @@ def check_hardware(trainer: Trainer, precision: Any) -> None:
     Raises:
         UserError: There is something to refuse.
     """
-    if str(precision) in ("16-true", "bf16-true", "64-true", "64"):
-        raise UserError(f"--trainer.precision {precision}: inputs are of 32 bits here, take 32-true or bf16-mixed")
+    true = ("16-true", "bf16-true", "64-true", "64")
+    if wrong := next((name for name in (str(precision), trainer.precision_plugin.precision) if name in true), None):
+        raise UserError(f"--trainer.precision {wrong}: inputs are of 32 bits here, take 32-true or bf16-mixed")
     if not isinstance(trainer.accelerator, CPUAccelerator):
         return
     if str(precision) in ("16", "16-mixed"):
@@ -218,7 +219,7 @@ def _check_batches(trainer: Trainer, train: int, val: int) -> None:
                 + (f" to {math.ceil(1000 / count) / 1000} or more" if limit else "")
             )
         if split == "train":
-            every = trainer.val_check_interval
+            every = getattr(trainer, "val_check_interval", None)  # which Lightning leaves out where it is a time
             by_epoch = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches > 0
             if isinstance(every, int) and every > left and by_epoch:
                 raise UserError(
