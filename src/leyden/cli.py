@@ -58,6 +58,14 @@ SWITCHES = {
 }
 
 
+class Parser(LightningArgumentParser):
+    """Lightning's parser, which also takes functions that return a network: `torchvision.models.resnet18`."""
+
+    def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> list[str]:
+        """Add a function's arguments, without those of a link, which jsonargparse 4.53 passes but does not take."""
+        return super().add_function_arguments(*args, **kwargs)
+
+
 class CLI(LightningCLI):
     """`leyden fit`, `validate`, `test` and `predict`.
 
@@ -75,6 +83,7 @@ class CLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=None,  # RunConfig does it
+            parser_class=Parser,
             parser_kwargs={**strict, **{name: {**strict, **defaults} for name in SUBCOMMANDS}},
             args=args,
         )

@@ -60,14 +60,23 @@ def check_model_fits_data(model: LightningModule, data: LightningDataModule) -> 
     model.eval()  # batch-norm's statistics and the random generator stay untouched
     try:
         with torch.no_grad():
-            shape = tuple(model(x).shape)
+            output = model(x)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{pair}: one sample is {tuple(input_shape)}, and the network says: {reason}") from error
     finally:
         model.train(training)
-    if shape != (len(x), *wanted):
-        raise UserError(f"{pair}: the network's output is {shape[1:]}, the target wants {wanted}")
+    _check_tensor(model, output)
+    if output.shape != (len(x), *wanted):
+        raise UserError(f"{pair}: the network's output is {tuple(output.shape[1:])}, the target wants {wanted}")
+
+
+def _check_tensor(model: LightningModule, output: Any) -> None:
+    if not isinstance(output, torch.Tensor):
+        raise UserError(
+            f"the network of {type(model).__name__} returns {type(output).__name__}, and must return one tensor; "
+            "GoogLeNet and Inception of torchvision do with aux_logits: false"
+        )
 
 
 def check_hardware(trainer: Trainer, precision: Any) -> None:
@@ -248,6 +257,7 @@ def _check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch:
         x, y = model.inputs_and_targets(*data.on_after_batch_transfer(batch, 0))
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
             output = torch.func.functional_call(model, copies, (x,))
+            _check_tensor(model, output)  # some networks return more in training than in evaluation
             if isinstance(model, Regressor) and output.shape != y.shape:  # the loss would broadcast them
                 raise ValueError(f"the output is {tuple(output.shape)}, the target {tuple(y.shape)}")
             loss = model.loss(output, y)
