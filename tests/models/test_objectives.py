@@ -1,6 +1,8 @@
 """Losses and metrics that a configuration names: what they compute, and what is refused before anything trains."""
 
 import csv
+import inspect
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,12 @@ from torchmetrics.wrappers import BootStrapper
 from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
 from leyden.errors import UserError
 from leyden.main import main
-from leyden.models.base import Classifier, NetworkClassifier, Regressor
+from leyden.models.base import NetworkClassifier
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.mlp import MLP
 from leyden.models.objectives import metric_name
 
 VECTORS = str(Path(__file__).parents[2] / "configs" / "mlp_vectors.yaml")
-LINE = str(Path(__file__).parents[2] / "configs" / "linear_regression.yaml")
 IMAGES = str(Path(__file__).parents[2] / "configs" / "imagegpt_digits.yaml")
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.enable_progress_bar", "false"]
 
@@ -114,6 +115,54 @@ def test_metrics_of_ones_own_work_and_those_that_inherit_are_filled_in_too() -> 
     run.validate(model, SyntheticClustersDataModule(num_samples=300, val_size=100, batch_size=64), verbose=False)
     assert set(run.callback_metrics) == {f"val/{name}" for name in ("loss", "acc", "first_column", "top2", "accuracy")}
     assert run.callback_metrics["val/top2"] >= run.callback_metrics["val/acc"]
+
+
+NEEDED = {"beta": 2.0, "threshold": 0.5, "p": 2.0}  # arguments that have no default
+SEVERAL = re.compile("ConfusionMatrix|EER|LogAUC|At(Fixed|Spec|Sens)|Curve|ROC$|StatScores")  # numbers that they give
+SCORES = [
+    *(getattr(classification, name) for name in classification.__all__ if name.startswith("Multiclass")),
+    *(getattr(regression, name) for name in regression.__all__ if name != "ContinuousRankedProbabilityScore"),
+]
+
+
+def model_of(cls: type[Metric]) -> MLP | LinearRegression:
+    arguments = inspect.signature(cls).parameters
+    metric: Any = partial(cls, **{name: value for name, value in NEEDED.items() if name in arguments})
+    if "classification" in cls.__module__:
+        return MLP(input_shape=(5,), num_classes=5, metrics=[metric])
+    out_features = 3 if re.search("Similarity|Divergence", cls.__name__) else 1
+    return LinearRegression(input_shape=(5,), out_features=out_features, metrics=[metric])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cls", SCORES)
+def test_the_saved_state_of_each_metric_of_torchmetrics_is_enough_to_go_on(cls: type[Metric], tmp_path: Path) -> None:
+    if SEVERAL.search(cls.__name__.removesuffix("AUROC")):
+        with pytest.raises(UserError, match=cls.__name__):
+            model_of(cls)
+        return
+    model = model_of(cls)
+    draw = torch.Generator().manual_seed(0)
+    outputs = [torch.rand(size, *model.example()[0].shape[1:], generator=draw) for size in (40, 23, 31)]
+    if isinstance(model, MLP):
+        targets = [torch.randint(5, (len(output),), generator=draw) for output in outputs]
+    else:
+        targets = [torch.rand(output.shape, generator=draw) for output in outputs]
+    batches = [(output, y, torch.zeros(())) for output, y in zip(outputs, targets, strict=True)]
+
+    def updated(split: str, batches: list[Any]) -> Metric:
+        for batch in batches:
+            model._held[split] = [batch]
+            model.metrics(split)
+        return list(model.metrics(split).values())[-1]
+
+    torch.save(updated("killed", batches[:1]).metric_state, tmp_path / "state")
+    for state, value in torch.load(tmp_path / "state", weights_only=True).items():
+        setattr(updated("resumed", []), state, value)
+    whole = updated("whole", batches).compute().float()
+    assert torch.equal(updated("resumed", batches[1:]).compute().float(), whole)
+    model._held["at once"] = batches
+    assert torch.equal(updated("at once", []).compute().float(), whole)
 
 
 REFUSED_METRICS: dict[str, tuple[Any, str]] = {
@@ -354,6 +403,6 @@ def test_a_generative_model_takes_neither(
     assert "ImageGPT has no argument `loss`" in capfd.readouterr().err
 
 
-def test_every_task_documents_them() -> None:
-    for task in (Classifier, Regressor):
-        assert "metrics: Classes of torchmetrics" in str(task.__doc__)
+@pytest.mark.parametrize("num_classes", [0, 1])
+def test_degenerate_sizes_are_left_to_the_checks_of_the_data(num_classes: int) -> None:
+    assert MLP(input_shape=(10,), num_classes=num_classes).num_classes == num_classes

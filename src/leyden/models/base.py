@@ -91,25 +91,21 @@ class Task(LightningModule):
         """Return the metrics of one split by name; each is updated with the network's output and the target."""
         raise NotImplementedError
 
-    def set_objectives(
-        self, loss: LossFactory | None, metrics: Sequence[MetricFactory], output: Tensor, y: Tensor
-    ) -> None:
-        """Take a loss in the place of the task's own, and metrics beside its own.
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Return outputs of the network and other targets, some of each, on which a loss and metrics are tried."""
+        raise NotImplementedError
 
-        Args:
-            loss: What makes the loss; None leaves the task's own.
-            metrics: What makes the metrics.
-            output: An example of the network's output, on which they are tried.
-            y: One of the target.
+    def set_objectives(self, loss: LossFactory | None, metrics: Sequence[MetricFactory]) -> None:
+        """Take a loss in the place of the task's own, and metrics beside its own.
 
         Raises:
             UserError: They do not fit.
         """
         if loss is not None:
-            self.loss_function = make_loss(loss, output, y)
+            self.loss_function = make_loss(loss, *self.example())
         if metrics:
             self.more_metrics = with_sizes(metrics, getattr(self, "num_classes", None))
-            check_metrics(self.more_metrics, ["loss", "loss_step", *self.make_metrics()], output, y)
+            check_metrics(self.more_metrics, ["loss", "loss_step", *self.make_metrics()], *self.example())
 
     def metrics(self, split: str) -> dict[str, Metric]:
         """Return the metrics of `split` over all its batches so far, made on the module's device at first use.
@@ -254,10 +250,7 @@ class Classifier(Task):
             raise UserError(
                 "class_weights and label_smoothing belong to the task's own cross-entropy: leave them out, or the loss"
             )
-        n = 4 + (num_classes == 4)  # never C, or a loss that wants (B, C) twice would broadcast
-        self.set_objectives(
-            loss, metrics, torch.linspace(0, 1, n * num_classes).reshape(n, -1), torch.arange(n) % num_classes
-        )
+        self.set_objectives(loss, metrics)
 
     def on_fit_start(self) -> None:
         """Turn `class_weights` into a tensor on the device.
@@ -277,6 +270,12 @@ class Classifier(Task):
         if len(weight) != self.num_classes:
             raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
         self._weight = weight.to(self.device)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Return logits (B, C) and labels (B,)."""
+        samples = 4 + (self.num_classes == 4)  # never C, or a loss that wants targets (B, C) would broadcast labels
+        logits = torch.linspace(0, 1, samples * self.num_classes).reshape(samples, self.num_classes)
+        return logits, torch.arange(samples) % self.num_classes
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the cross-entropy of logits (B, C) and labels (B,), in nats, or the loss that was given."""
@@ -321,8 +320,12 @@ class Regressor(Task):
         if out_features is None:  # the command line passes what the data have
             raise UserError(f"{type(self).__name__} needs real targets (out_features), and its data have none")
         self.out_features = out_features
-        example = torch.linspace(0.1, 0.9, 4 * out_features).reshape(4, -1)
-        self.set_objectives(loss, metrics, example, example.flip(0))
+        self.set_objectives(loss, metrics)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Return outputs and targets (B, out_features), all above 0, as some metrics want them."""
+        output = torch.linspace(0.1, 0.9, 4 * self.out_features).reshape(4, self.out_features)
+        return output, output.flip(0)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean squared error over the batch and all (B, out_features) values, or the loss that was given.

@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -52,9 +53,11 @@ def _with_size(factory: Any, num_classes: int | None) -> Callable[[], Metric]:
     cls = _class_of(factory, "metrics")
     if "num_classes" in getattr(factory, "keywords", {}):
         raise UserError(f"metrics: leave num_classes of {cls.__name__} out, it is filled in")
-    arguments = ArgumentParser().add_class_arguments(cls, "x")  # also those that its **kwargs lead to
+    arguments = ArgumentParser().add_class_arguments(
+        cls, "x", fail_untyped=False
+    )  # also those that its **kwargs lead to
     fills = num_classes is not None and "x.num_classes" in arguments
-    return lambda: factory(num_classes=num_classes) if fills else factory()
+    return partial(factory, num_classes=num_classes) if fills else factory
 
 
 def _class_of(factory: Any, argument: str) -> type:
