@@ -35,9 +35,10 @@ HELD_VALUES = 2**18  # of the network's output, 1 MiB: what waits for the metric
 class Task(LightningModule):
     """What `Classifier` and `Regressor` have in common.
 
-    Per split, `<split>/loss` and the task's own metrics are logged once an epoch, exact over all its samples
-    (also when the last batch is smaller, and over all ranks). They are summed in 64 bits, in which it does not show
-    after which batches the sums were taken. `train/loss_step` is logged every `trainer.log_every_n_steps` steps.
+    Per split, `<split>/loss`, the task's own metrics and those it was given are logged once an epoch, exact over all
+    its samples (also when the last batch is smaller, and over all ranks). They are summed in 64 bits, in which it does
+    not show after which batches the sums were taken. `train/loss_step` is logged every `trainer.log_every_n_steps`
+    steps.
 
     Args:
         input_shape: Shape of one sample without the batch dimension, (C, H, W) for images; from the data.

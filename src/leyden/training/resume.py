@@ -17,6 +17,7 @@ ORDER = (  # what decides which samples a batch holds, and what an epoch adds up
     "data.drop_last",
     "trainer.limit_train_batches",
     "trainer.accumulate_grad_batches",
+    "model.loss",
     "model.metrics",
 )
 ELSEWHERE = ("name", "checkpoint", "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.plugins")
