@@ -41,6 +41,8 @@ usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option va
 {checkpoint}
   --model.NAME VALUE            an argument of the model, such as --model.dropout 0.2
   --model.optimizer.lr VALUE    the learning rate; --model.optimizer takes a class, such as torch.optim.Adam
+  --model.loss CLASS            a loss in the place of the task's own, such as torch.nn.MultiMarginLoss
+  --model.metrics+=CLASS        one more metric, such as torchmetrics.classification.MulticlassF1Score
   --data.NAME VALUE             an argument of the data: batch_size, num_workers, val_size, ...
   --trainer.max_epochs N        how long to train
   --trainer.accelerator NAME    auto (the default), cpu, gpu

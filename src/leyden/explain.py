@@ -34,6 +34,8 @@ def explain(message: str, options: Iterable[str]) -> str:
     if found := re.search(r"Option '([\w.]+)' is not accepted", message):
         owner = re.findall(r"class_path[= ]'([\w.]+)'", message[: found.start()] + message[found.end() :])
         owners = [path for path in owner if found[1] not in _arguments(path)]
+        if not owners:  # the class has it, but not from a configuration
+            return f"{key}: leave `{found[1]}` out, it is filled in"
         path = owners[-1] if "optimizer" in key or "scheduler" in key else owners[0]
         name = path.rpartition(".")[2]
         return f"{key}: {name} has no argument `{found[1]}`{_nearest(found[1], _arguments(path))}"

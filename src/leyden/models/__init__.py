@@ -1,6 +1,7 @@
 """LightningModules, one file a model. Read in this order they are a course.
 
 `base`                  the tasks: what a classifier and a regressor do with any network
+`objectives`            a loss and metrics that a configuration names, and how they are tried first
 `linear_regression`     one linear layer
 `two_layer_regression`  a hidden layer, and why it needs something that is not linear
 `mlp`                   fully connected layers for classes

@@ -3,6 +3,7 @@
 A model file subclasses a task, builds `self.network` and says nothing else.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -16,6 +17,16 @@ from torchmetrics.classification import MulticlassAccuracy
 
 import leyden.security  # noqa: F401  # what the hyper-parameters of a checkpoint may name, also without the command line
 from leyden.errors import UserError
+from leyden.models.objectives import (
+    LossFactory,
+    MetricFactory,
+    blame,
+    check_metrics,
+    for_metrics,
+    make_loss,
+    make_metrics,
+    with_sizes,
+)
 
 Batch = tuple[Tensor, Tensor]
 HELD_VALUES = 2**18  # of the network's output, 1 MiB: what waits for the metrics, which cost the same for many batches
@@ -24,9 +35,10 @@ HELD_VALUES = 2**18  # of the network's output, 1 MiB: what waits for the metric
 class Task(LightningModule):
     """What `Classifier` and `Regressor` have in common.
 
-    Per split, `<split>/loss` and the task's own metrics are logged once an epoch, exact over all its samples
-    (also when the last batch is smaller, and over all ranks). They are summed in 64 bits, in which it does not show
-    after which batches the sums were taken. `train/loss_step` is logged every `trainer.log_every_n_steps` steps.
+    Per split, `<split>/loss`, the task's own metrics and those it was given are logged once an epoch, exact over all
+    its samples (also when the last batch is smaller, and over all ranks). They are summed in 64 bits, in which it does
+    not show after which batches the sums were taken. `train/loss_step` is logged every `trainer.log_every_n_steps`
+    steps.
 
     Args:
         input_shape: Shape of one sample without the batch dimension, (C, H, W) for images; from the data.
@@ -52,6 +64,8 @@ class Task(LightningModule):
         self.lr_interval = lr_interval
         self.lr: float | None = None  # LearningRateFinder sets it; None leaves it to `optimizer`
         self.example_input_array = torch.zeros(2, *input_shape)  # the printed summary shows its way through
+        self.loss_function: nn.Module | None = None  # in the place of the task's own
+        self.more_metrics: Sequence[Callable[[], Metric]] = ()  # beside the task's own
         self._metrics: dict[str, dict[str, Metric]] = {}
         self._held: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # output, target and loss, batch by batch
 
@@ -79,6 +93,22 @@ class Task(LightningModule):
         """Return the metrics of one split by name; each is updated with the network's output and the target."""
         raise NotImplementedError
 
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Return outputs of the network and other targets, some of each, on which a loss and metrics are tried."""
+        raise NotImplementedError
+
+    def set_objectives(self, loss: LossFactory | None, metrics: Sequence[MetricFactory]) -> None:
+        """Take a loss in the place of the task's own, and metrics beside its own.
+
+        Raises:
+            UserError: They do not fit.
+        """
+        if loss is not None:
+            self.loss_function = make_loss(loss, *self.example())
+        if metrics:
+            self.more_metrics = with_sizes(metrics, getattr(self, "num_classes", None))
+            check_metrics(self.more_metrics, ["loss", "loss_step", *self.make_metrics()], *self.example())
+
     def metrics(self, split: str) -> dict[str, Metric]:
         """Return the metrics of `split` over all its batches so far, made on the module's device at first use.
 
@@ -86,20 +116,27 @@ class Task(LightningModule):
         """
         precise = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no 64 bits
         if split not in self._metrics:
-            made = {"loss": MeanMetric(nan_strategy="disable"), **self.make_metrics()}
+            made = {
+                "loss": MeanMetric(nan_strategy="disable"),
+                **self.make_metrics(),
+                **make_metrics(self.more_metrics),
+            }
             self._metrics[split] = {name: metric.to(self.device).set_dtype(precise) for name, metric in made.items()}
         metrics = self._metrics[split]
         if held := self._held.pop(split, None):
             outputs, targets, losses = zip(*held, strict=True)
+            if targets[0].ndim == 0:
+                raise UserError("a batch has one target of shape (), without a batch dimension: give targets (B, ...)")
             sizes = torch.tensor([len(output) for output in outputs], device=losses[0].device)
-            output, y = torch.cat(outputs).to(precise), torch.cat(targets)
+            output, y = for_metrics(torch.cat(outputs), torch.cat(targets), precise)
             for name, metric in metrics.items():
                 if name == "loss":
                     # once a sample, so that a smaller last batch weighs less (`weight=` is ignored: torchmetrics 1.9
                     # drops it where NaN are let through, and they must be)
                     metric.update(torch.stack(losses).repeat_interleave(sizes))
                 else:
-                    metric.update(output, y)
+                    with blame(f"{split}/{name}"):
+                        metric.update(output, y)
         return metrics
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -141,8 +178,10 @@ class Task(LightningModule):
 
     def _log_epoch(self, split: str) -> None:
         for name, metric in self.metrics(split).items():
+            with blame(f"{split}/{name}"):
+                value = metric.compute().float()
             # compute() has gathered all ranks; sync_dist averages equal values and spares a warning
-            self.log(f"{split}/{name}", metric.compute().float(), prog_bar=split == "val", sync_dist=True)
+            self.log(f"{split}/{name}", value, prog_bar=split == "val", sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> Any:
@@ -179,7 +218,7 @@ class Classifier(Task):
 
     The network emits logits (B, num_classes): no softmax at its end, cross-entropy applies it. Class weights and
     label smoothing shape the training only; `val/loss` and `test/loss` are the plain cross-entropy, so that they
-    compare between runs.
+    compare between runs. A `loss` of one's own is used in every split as it is.
 
     Args:
         num_classes: Number of classes C; labels are 0 to C - 1. From the data.
@@ -187,6 +226,10 @@ class Classifier(Task):
             class), counted over the training labels.
         label_smoothing: Share of the target's probability that is spread evenly over all classes (Szegedy et al.,
             2016).
+        loss: Class of a loss of logits (B, C) and labels (B,), such as torch.nn.MultiMarginLoss, in the place of the
+            cross-entropy, its weights and its smoothing.
+        metrics: Classes of torchmetrics that are logged beside `acc`, by their names in snake case without
+            `Multiclass`: `val/f1_score` of MulticlassF1Score. Their `num_classes` is filled in.
         kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
     """
 
@@ -195,6 +238,8 @@ class Classifier(Task):
         num_classes: int,
         class_weights: list[float] | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
+        loss: LossFactory | None = None,
+        metrics: Sequence[MetricFactory] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -204,6 +249,11 @@ class Classifier(Task):
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
         self._weight: Tensor | None = None
+        if loss is not None and (class_weights is not None or label_smoothing):
+            raise UserError(
+                "class_weights and label_smoothing belong to the task's own cross-entropy: leave them out, or the loss"
+            )
+        self.set_objectives(loss, metrics)
 
     def on_fit_start(self) -> None:
         """Turn `class_weights` into a tensor on the device.
@@ -224,8 +274,17 @@ class Classifier(Task):
             raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
         self._weight = weight.to(self.device)
 
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Return logits (B, C) and labels (B,)."""
+        samples = 4 + (self.num_classes == 4)  # never C, or a loss that wants targets (B, C) would broadcast labels
+        logits = torch.linspace(0, 1, samples * self.num_classes).reshape(samples, self.num_classes)
+        return logits, torch.arange(samples) % self.num_classes
+
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Return the cross-entropy of logits (B, C) and labels (B,), in nats."""
+        """Return the cross-entropy of logits (B, C) and labels (B,), in nats, or the loss that was given."""
+        if self.loss_function is not None:
+            loss: Tensor = self.loss_function(output, y)
+            return loss
         if not self.training:
             return F.cross_entropy(output, y)
         return F.cross_entropy(output, y, weight=self._weight, label_smoothing=self.label_smoothing)
@@ -246,17 +305,44 @@ class Regressor(Task):
 
     Args:
         out_features: Number of values to predict; from the data.
+        loss: Class of a loss of outputs and targets (B, out_features), such as torch.nn.HuberLoss, in the place of the
+            mean squared error, in every split.
+        metrics: Classes of torchmetrics that are logged beside `mae`, by their names in snake case: `val/r2_score` of
+            R2Score. They are given (B,) where `out_features` is 1.
         kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
     """
 
-    def __init__(self, out_features: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        out_features: int,
+        loss: LossFactory | None = None,
+        metrics: Sequence[MetricFactory] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if out_features is None:  # the command line passes what the data have
             raise UserError(f"{type(self).__name__} needs real targets (out_features), and its data have none")
         self.out_features = out_features
+        self.set_objectives(loss, metrics)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Return outputs and targets (B, out_features), all above 0, as some metrics want them."""
+        output = torch.linspace(0.1, 0.9, 4 * self.out_features).reshape(4, self.out_features)
+        return output, output.flip(0)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Return the mean squared error over the batch and all (B, out_features) values."""
+        """Return the mean squared error over the batch and all (B, out_features) values, or the loss that was given.
+
+        Raises:
+            UserError: The target is of another shape, and torch would broadcast the two.
+        """
+        if output.shape != y.shape:
+            raise UserError(
+                f"targets {tuple(y.shape)} do not fit outputs {tuple(output.shape)}: give (B, out_features)"
+            )
+        if self.loss_function is not None:
+            loss: Tensor = self.loss_function(output, y)
+            return loss
         return F.mse_loss(output, y)
 
     def make_metrics(self) -> dict[str, Metric]:
@@ -288,4 +374,4 @@ def _plain(value: Any) -> Any:
         return {"class_path": _plain(value.func), "init_args": value.keywords}
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 
 from leyden.data.sampling import ResumableSampler
@@ -52,7 +53,7 @@ class LastCheckpoint(Callback):
         self.signal = 0
         self._handlers: dict[int, Any] = {}
         self._losses: dict[int, Tensor] = {}
-        self._metric_states: dict[str, dict[str, Tensor]] = {}
+        self._metric_states: dict[str, dict[str, list[Any]]] = {}  # by metric and state, of each rank
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the directory."""
@@ -66,9 +67,10 @@ class LastCheckpoint(Callback):
         heard = [signal.SIGTERM, signal.SIGINT] + [signal.SIGUSR1] * ("SLURM_JOB_ID" in os.environ)
         self._handlers = {number: signal.signal(number, self._hear) for number in heard}
         for name, states in self._metric_states.items():
-            metric = pl_module.metrics("train")[name]  # type: ignore[operator]
-            for state, values in states.items():
-                setattr(metric, state, values[trainer.global_rank].to(pl_module.device))
+            # between epochs, and so with other metrics, there is nothing in them
+            if metric := pl_module.metrics("train").get(name):  # type: ignore[operator]
+                for state, values in states.items():
+                    setattr(metric, state, move_data_to_device(values[trainer.global_rank], pl_module.device))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.signal:  # the second one is in earnest
@@ -246,6 +248,9 @@ def _moved(state: Any, old: str, new: str) -> Any:
     return state.replace(old, new, 1) if isinstance(state, str) else state
 
 
-def _of_all_ranks(trainer: Trainer, value: Any) -> Tensor:
-    """Return the values of R ranks, (R, ...)."""
-    return trainer.strategy.all_gather(value).reshape(trainer.world_size, *value.shape)
+def _of_all_ranks(trainer: Trainer, value: Tensor | list[Tensor]) -> list[Any]:
+    """Return the value of each rank: a tensor, or a list of them, which ranks have of different lengths."""
+    values = [move_data_to_device(value, "cpu")] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(values, values[0])
+    return values

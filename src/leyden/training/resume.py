@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from leyden.errors import UserError
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs", "trainer.min_steps")
-ORDER = (  # what decides which samples a batch holds
+ORDER = (  # what decides which samples a batch holds, and what an epoch adds up
     "seed_everything",
     "data.class_path",
     "data.batch_size",
@@ -17,6 +17,8 @@ ORDER = (  # what decides which samples a batch holds
     "data.drop_last",
     "trainer.limit_train_batches",
     "trainer.accumulate_grad_batches",
+    "model.loss",
+    "model.metrics",
 )
 ELSEWHERE = ("name", "checkpoint", "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.plugins")
 
