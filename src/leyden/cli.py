@@ -25,6 +25,7 @@ from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
+from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
@@ -228,7 +229,7 @@ class CLI(LightningCLI):
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
-        trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]

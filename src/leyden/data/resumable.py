@@ -92,7 +92,7 @@ def make_resumable(model: LightningModule, data: LightningDataModule | None) -> 
     """Let training batches come in an order that a resumed run enters where it stopped, or say why it cannot."""
     for source in (data, model):
         if is_overridden("train_dataloader", source):
-            source.train_dataloader = partial(_resumable, source.train_dataloader)  # type: ignore
+            source.train_dataloader = partial(_resumable, source, source.train_dataloader)  # type: ignore
             return
 
 
@@ -102,8 +102,8 @@ def _seeded(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return hook(*args, **kwargs)
 
 
-def _resumable(hook: Callable[[], Any]) -> Any:
-    trainer: Trainer = hook.__self__.trainer  # type: ignore[attr-defined]
+def _resumable(source: Source, hook: Callable[[], Any]) -> Any:
+    trainer: Trainer = source.trainer  # type: ignore[assignment]
     loader = _seeded(
         hook
     )  # it may split the data as well, and is called again with `reload_dataloaders_every_n_epochs`
