@@ -60,6 +60,15 @@ class FakeImages(LightningDataModule):
         """Shuffle."""
         return DataLoader(self.train, shuffle=True, collate_fn=mixed if self.collate else None, **self.options)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move it by hand."""
+        return [part.to(device) for part in batch]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment the whole batch."""
+        x, y = batch
+        return x + np.random.rand() + 0.1 * torch.rand_like(x), y
+
     def val_dataloader(self) -> DataLoader[Any]:
         """Shuffle the validation as well, which draws from the global generator."""
         return DataLoader(self.val, batch_size=8, shuffle=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import jsonargparse
 import numpy as np
@@ -24,9 +25,12 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToPILImage, v2
 
 from leyden import PROJECT
+from leyden.data.base import ArrayDataset
 from leyden.data.loading import LazyDataLoader
 from leyden.data.resumable import make_resumable, resumable_copy, seed_setup
+from leyden.data.sampling import ClassBalancedSampler, ResumableSampler
 from leyden.main import main
+from leyden.training.logs import logged_steps
 
 from ..reliability.conftest import Server, result
 
@@ -298,6 +302,26 @@ def test_a_stock_loader_keeps_its_options_and_its_datasets_attributes(tmp_path: 
     assert len(copy) == len(stock) == 3
     assert copy.dataset.length == len(copy.dataset) == 16  # type: ignore[attr-defined, arg-type]
     assert pickle.loads(pickle.dumps(copy.dataset)).length == 16  # as workers that are spawned get it
+    copy.dataset.length = 12  # type: ignore[attr-defined]  # as a worker_init_fn may do
+    assert len(stock.dataset) == 12  # type: ignore[arg-type]
+
+
+def test_a_sampler_that_only_adds_arguments_to_one_of_torch_is_not_drawn_twice() -> None:
+    sampler = ResumableSampler(ClassBalancedSampler(LABELLED), LABELLED, batch_size=2)
+    with patch.object(ResumableSampler, "order", side_effect=AssertionError):
+        assert sampler.is_repeatable()
+
+
+LABELLED = ArrayDataset(torch.zeros(6, 1), torch.tensor([0, 0, 0, 0, 1, 1]))
+
+
+@pytest.mark.usefixtures("parts")
+def test_the_steps_of_metrics_csv_are_batches_with_two_optimizers() -> None:
+    assert main([*SHORT, "--model=loader_parts.TwoOptimizers"]) == 0
+    (file,) = Path("runs").rglob("last.ckpt")
+    checkpoint = torch.load(file, weights_only=True)
+    assert checkpoint["global_step"] == 6
+    assert logged_steps(checkpoint) == 3
 
 
 # --- the modules that hold them -------------------------------------------------------------------------------------

@@ -51,14 +51,14 @@ class SeedingSampler(ResumableSampler):
 class SeededDataset(Dataset[Any]):
     """Seed the global generators before each batch, so that random transforms do not depend on workers or on a resume.
 
-    `collate_fn` draws from the same seed, as it runs next in the same process. Other attributes are the dataset's own.
+    `collate_fn` draws from the same seed, as it runs next in the same process. All attributes are the dataset's own.
 
     Args:
         dataset: Any map-style dataset.
     """
 
     def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+        object.__setattr__(self, "dataset", dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -77,6 +77,9 @@ class SeededDataset(Dataset[Any]):
         if name.startswith("__"):  # a copy is looked at before it has its dataset
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # by a worker_init_fn, which finds this as its dataset
+        setattr(self.dataset, name, value)
 
 
 def seed_setup(source: Source) -> None:

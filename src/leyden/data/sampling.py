@@ -186,8 +186,9 @@ class ResumableSampler(DistributedSampler[Any]):
 
     def is_repeatable(self) -> bool:
         """Say whether the sampler draws the same order again after the same seeding."""
-        # torch's own are; an epoch of millions of samples is not drawn twice for nothing
-        return type(self.sampler).__module__.startswith("torch.utils.data") or self.order(0) == self.order(0)
+        drawer = getattr(type(self.sampler).__iter__, "__module__", None) or ""
+        # torch's own are: an epoch of millions of samples is not drawn twice for nothing
+        return drawer.startswith("torch.utils.data") or self.order(0) == self.order(0)
 
 
 class DistributedEvalSampler(DistributedSampler[int]):
