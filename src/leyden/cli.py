@@ -209,7 +209,7 @@ class CLI(LightningCLI):
             if value is not None and value != true_size:
                 raise UserError(f"model.{name} is {value}, but the data have {true_size}: leave it out")
         check_model_fits_data(self.model, self.datamodule)
-        seed_setup(self.datamodule)
+        seed_setup(self.model, self.datamodule)
         if self.resumed:
             check_weights_fit(self.resumed, self.model)
 

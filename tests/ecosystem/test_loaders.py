@@ -30,7 +30,7 @@ from leyden.data.loading import LazyDataLoader
 from leyden.data.resumable import make_resumable, resumable_copy, seed_setup
 from leyden.data.sampling import ClassBalancedSampler, ResumableSampler
 from leyden.main import main
-from leyden.training.logs import logged_steps
+from leyden.training.logs import logged_steps, rewind_metrics
 
 from ..reliability.conftest import Server, result
 
@@ -312,6 +312,15 @@ def test_a_sampler_that_only_adds_arguments_to_one_of_torch_is_not_drawn_twice()
         assert sampler.is_repeatable()
 
 
+def test_an_empty_metrics_csv_is_no_reason_to_refuse_a_resume(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("")
+    rewind_metrics(file, 3)
+    file.write_text("loss,step\n1.0,2\n0.5,3\n0.")
+    rewind_metrics(file, 3)
+    assert file.read_text().split() == ["loss,step", "1.0,2"]
+
+
 LABELLED = ArrayDataset(torch.zeros(6, 1), torch.tensor([0, 0, 0, 0, 1, 1]))
 
 
@@ -332,7 +341,7 @@ def test_a_split_that_is_left_to_the_global_seed_is_always_the_same(parts: Any) 
     for _ in range(2):
         torch.rand(5)
         module = parts.FakeImages()
-        seed_setup(module)
+        seed_setup(LightningModule(), module)
         for stage in ("fit", "test"):
             module.setup(stage=stage)
             splits.append(list(module.val.indices))
@@ -355,13 +364,13 @@ def test_a_model_that_has_its_own_loader_is_resumed_too() -> None:
 
     model = Own()
     model._trainer = Position(batch=3)  # type: ignore[assignment]
-    make_resumable(model, LightningDataModule())
+    make_resumable(model, None)
     assert len(list(model.train_dataloader())) == 2
 
 
 def test_a_data_module_can_still_be_sent_to_other_processes(parts: Any) -> None:
     data = parts.FakeImages()
-    seed_setup(data)
+    seed_setup(LightningModule(), data)
     make_resumable(LightningModule(), data)
     sent = pickle.loads(pickle.dumps(data))
     sent.trainer = Position()

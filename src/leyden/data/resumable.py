@@ -82,21 +82,21 @@ class SeededDataset(Dataset[Any]):
         setattr(self.dataset, name, value)
 
 
-def seed_setup(source: Source) -> None:
+def seed_setup(model: LightningModule, data: LightningDataModule | None) -> None:
     """Let what `setup` draws, such as the split of `random_split`, depend on the run's seed alone.
 
     A resumed run and a test then have the split that the training had, whatever was drawn before.
     """
+    source = model if data is None else data
     # a partial of a function of a module can be sent to other processes, and Lightning looks behind it
     source.setup = partial(_seeded, source.setup)  # type: ignore[method-assign]
 
 
 def make_resumable(model: LightningModule, data: LightningDataModule | None) -> None:
     """Let training batches come in an order that a resumed run enters where it stopped, or say why it cannot."""
-    for source in (data, model):
-        if is_overridden("train_dataloader", source):
-            source.train_dataloader = partial(_resumable, source, source.train_dataloader)  # type: ignore
-            return
+    source = model if data is None else data
+    if is_overridden("train_dataloader", source):
+        source.train_dataloader = partial(_resumable, source, source.train_dataloader)  # type: ignore[method-assign]
 
 
 def _seeded(hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

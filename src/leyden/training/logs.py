@@ -59,7 +59,9 @@ def rewind_metrics(file: Path, step: int) -> None:
     if not file.exists():
         return
     with file.open(newline="") as lines:
-        header, *rows = csv.reader(lines)
+        header, *rows = list(csv.reader(lines)) or [[]]
+    if "step" not in header:  # killed before its first row
+        return
     at = header.index("step")
     part = file.with_name(f".{file.name}.part")
     with part.open("w", newline="") as lines:
