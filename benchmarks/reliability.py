@@ -47,7 +47,7 @@ class Alternate(Callback):
         self.resumable = True
         self.start = self.validation = 0.0
         self.patches = [
-            patch("leyden.data.base.seed_step", lambda *_: None),
+            patch("leyden.data.loading.seed_step", lambda *_: None),
             patch.object(ResumableSampler, "__iter__", lambda sampler: iter(sampler.sampler)),
         ]
 

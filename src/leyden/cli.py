@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 import leyden.data
 import leyden.models
 from leyden import PROJECT
+from leyden.data.resumable import make_resumable, seed_setup
 from leyden.errors import UserError
 from leyden.explain import explain
 from leyden.security import check_file, check_loading
@@ -25,9 +26,10 @@ from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.compatibility import check_options, check_parts
+from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.finders import FINDERS, KeepFound
 from leyden.training.finetuning import ResumedFinetuning
-from leyden.training.logs import rewind_metrics
+from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
 from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
@@ -177,7 +179,7 @@ class CLI(LightningCLI):
         if self.own_run and config.name == self.resumed.get("config", {}).get("name"):
             directory = self.own_run
             if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-                rewind_metrics(directory / "metrics.csv", self.resumed["global_step"])
+                rewind_metrics(directory / "metrics.csv", logged_steps(self.resumed))
         elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
             directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
         config.trainer.default_root_dir = str(directory)
@@ -222,6 +224,7 @@ class CLI(LightningCLI):
             if value is not None and value != true_size:
                 raise UserError(f"model.{name} is {value}, but the data have {true_size}: leave it out")
         check_model_fits_data(self.model, self.datamodule)
+        seed_setup(self.model, self.datamodule)
         if self.resumed:
             check_weights_fit(self.resumed, self.model)
 
@@ -243,7 +246,7 @@ class CLI(LightningCLI):
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
         run_config = RunConfig(self.record)
-        trainer.callbacks += [run_config, ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:
@@ -257,6 +260,7 @@ class CLI(LightningCLI):
         """Refuse what could not train to its end."""
         check_parts(self.trainer)
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
+        make_resumable(self.model, self.datamodule)
 
     def before_validate(self) -> None:
         """Refuse to validate nothing; likewise to test and to predict."""

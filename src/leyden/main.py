@@ -24,7 +24,7 @@ SPARED = (  # what Lightning says that is of no use here
     "The dirpath has changed",  # every run has a directory of its own
     "in eval mode at the start of training",  # a frozen backbone is there on purpose
     "fp16 is not supported on CPU",  # which is refused
-    "dataloader is not resumable",  # the sampler takes its place from the Trainer: leyden.data.sampling
+    "dataloader is not resumable",  # said by leyden.data.resumable, and only where it is so
 )
 
 

@@ -38,7 +38,8 @@ def order(sampler: ResumableSampler, epoch: int = 0) -> list[int]:
 
 def trainer_at(epoch: int, batch: int, training: bool = True, rank: int = 0) -> Any:
     """What the sampler reads off a Trainer that is about to run this batch."""
-    loop = SimpleNamespace(batch_idx=batch - 1)
+    done = SimpleNamespace(completed=batch)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=done)))
     return SimpleNamespace(training=training, current_epoch=epoch, fit_loop=loop, global_rank=rank)
 
 

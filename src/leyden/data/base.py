@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, Sampler
 
 from leyden.data.loading import ArrayDataLoader
 from leyden.data.loading import Batch as Batch
-from leyden.data.sampling import DistributedEvalSampler, ResumableSampler, run_seed, seed_step
+from leyden.data.sampling import DistributedEvalSampler, ResumableSampler
 from leyden.errors import UserError
 
+NO_RANKS = "which is not needed here: processes that train together share the order of any sampler; leave it out"
 SHARED_ARRAYS = "LEYDEN_SHARED_ARRAYS"  # tells the processes that this one starts: its number, and a file
 
 
@@ -118,7 +119,6 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.prefetch_factor = prefetch_factor
         self.timeout = timeout
         self.on_device = on_device
-        self.run_seed = run_seed()  # asked for once a run, not at each step
 
     @abstractmethod
     def load_arrays(self) -> tuple[Batch, Batch]:
@@ -183,17 +183,18 @@ class ArrayDataModule(LightningDataModule, ABC):
             UserError: If an epoch would have no batch, or torch refuses an option.
         """
         sampler = RandomSampler if self.sampler is None else self.sampler
-        if not isinstance(sampler, Sampler):
-            sampler = sampler(self.train_set)
+        try:
+            drawer = sampler if isinstance(sampler, Sampler) else sampler(self.train_set)
+        except (TypeError, ValueError, RuntimeError) as error:  # without processes, DistributedSampler raises the last
+            if "process group" in str(error):
+                raise UserError(f"data.sampler is a DistributedSampler, {NO_RANKS}") from error
+            raise UserError(f"data.sampler cannot be made: {error}") from error
+        if isinstance(drawer, DistributedSampler):
+            raise UserError(f"data.sampler is a {type(drawer).__name__}, {NO_RANKS}")
         world_size, rank = self._ranks()
-        self.run_seed = run_seed()
-        sampler = ResumableSampler(sampler, self.train_set, self.batch_size, self.trainer, world_size, rank)
-        if len(sampler) < (self.batch_size if self.drop_last else 1):
-            raise UserError(
-                f"an epoch of {len(sampler)} training samples per process has no batch of batch_size "
-                f"{self.batch_size}: use a smaller batch_size, drop_last false, or more samples"
-            )
-        return self._loader(self.train_set, sampler, self.drop_last)
+        sampler = ResumableSampler(drawer, self.train_set, self.batch_size, self.trainer, world_size, rank)
+        sampler.check_batches(self.drop_last)
+        return self._loader(self.train_set, sampler, self.drop_last, self.trainer)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split, in order."""
@@ -216,9 +217,12 @@ class ArrayDataModule(LightningDataModule, ABC):
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _loader(self, dataset: ArrayDataset, sampler: Sampler[int] | None, drop_last: bool) -> DataLoader[Batch]:
+    def _loader(
+        self, dataset: ArrayDataset, sampler: Sampler[int] | None, drop_last: bool, trainer: Trainer | None = None
+    ) -> DataLoader[Batch]:
         try:
             return ArrayDataLoader(
+                trainer=trainer,
                 dataset=dataset,
                 batch_size=self.batch_size,
                 sampler=sampler,
@@ -231,12 +235,6 @@ class ArrayDataModule(LightningDataModule, ABC):
             )
         except ValueError as error:
             raise UserError(f"DataLoader: {error}") from error
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Seeds the training step that this batch is for: its augmentation and dropout draw after this."""
-        if self.trainer is not None and self.trainer.training:
-            seed_step(self.trainer, batch[0].device, self.run_seed)
-        return batch
 
 
 class ImageDataModule(ArrayDataModule):
@@ -289,7 +287,7 @@ class ImageDataModule(ArrayDataModule):
         """Augments a training batch, and normalises every batch."""
         if isinstance(batch, Tensor):  # the model's example input, on its way to the printed summary
             return batch
-        x, y = super().on_after_batch_transfer(batch, dataloader_idx)
+        x, y = batch
         if self.augment and self.trainer is not None and self.trainer.training:
             for transform in self.augment:
                 x = transform(x)

@@ -4,43 +4,77 @@ import atexit
 import multiprocessing
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from leyden.data.sampling import run_seed, seed_step
 from leyden.errors import RunError
 
 Batch = tuple[Tensor, Tensor]
 
 
-class ArrayDataLoader(DataLoader[Batch]):
-    """A DataLoader whose dataset makes whole batches.
+class LazyDataLoader(DataLoader[Any]):
+    """A DataLoader that asks its sampler for nothing before the first batch is wanted, and seeds training steps.
 
-    It asks its sampler for nothing before the first batch is wanted. With workers, the stock one does so at once, and
-    that can be before Lightning has restored the position of a run that is being resumed.
+    With workers, the stock one asks at once, and that can be before Lightning has restored the position of a run that
+    is being resumed. Lightning fetches a batch of a loader with a length just before its step, and not earlier, so what
+    the step draws after that (augmentation on the device, dropout) is a function of its position.
 
     Args:
-        kwargs: The arguments of `DataLoader` but for what becomes of a list of samples.
+        trainer: Whose steps to seed while it trains; None for a loader that evaluates.
+        worker_init_fn: As for `DataLoader`.
+        kwargs: The other arguments of `DataLoader`.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer | None = None,
+        worker_init_fn: Callable[[int], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs, worker_init_fn=partial(start_worker, worker_init_fn))
+        self.trainer = trainer
+
+    def batches(self) -> Iterable[Any]:
+        """Return the batches of one epoch, as the stock DataLoader makes them."""
+        return super().__iter__()
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            if self.trainer is None or not self.trainer.training:
+                yield from self.batches()
+                return
+            device, seed = self.trainer.strategy.root_device, run_seed()
+            for batch in self.batches():
+                seed_step(self.trainer, device, seed)
+                yield batch
+        except (ConnectionError, EOFError) as error:  # the first sign of the death of a worker, at times
+            raise RuntimeError(f"DataLoader worker (pid unknown) has gone: {error}") from error
+
+
+class ArrayDataLoader(LazyDataLoader):
+    """A DataLoader whose dataset makes whole batches.
+
+    Args:
+        kwargs: The arguments of `LazyDataLoader` but for what becomes of a list of samples.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         # torch opens a file and a connection for every tensor of a worker; arrays go through the pipe that is there
         # already, which costs less. Page-locked memory takes tensors alone.
         self.by_pipe = kwargs["num_workers"] > 0 and not kwargs["pin_memory"]
-        collate = as_arrays if self.by_pipe else as_it_is
-        super().__init__(**kwargs, collate_fn=collate, worker_init_fn=leave_signals_to_the_run)
+        super().__init__(**kwargs, collate_fn=as_arrays if self.by_pipe else as_it_is)
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        try:
-            if self.by_pipe:
-                yield from ((torch.from_numpy(x), torch.from_numpy(y)) for x, y in super().__iter__())
-            else:
-                yield from super().__iter__()
-        except (ConnectionError, EOFError) as error:  # the first sign of the death of a worker, at times
-            raise RuntimeError(f"DataLoader worker (pid unknown) has gone: {error}") from error
+    def batches(self) -> Iterable[Batch]:
+        """Return the batches of one epoch as tensors."""
+        batches = super().batches()
+        return ((torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches) if self.by_pipe else batches
 
 
 def as_it_is(batch: Any) -> Any:
@@ -54,10 +88,12 @@ def as_arrays(batch: Any) -> tuple[Any, Any]:
     return x.numpy(), y.numpy()
 
 
-def leave_signals_to_the_run(worker_id: int) -> None:
-    """Lets a worker live on at Ctrl-C and SIGTERM, which reach a whole group of processes: the run ends it."""
+def start_worker(user_function: Callable[[int], None] | None, worker_id: int) -> None:
+    """Let a worker live on at Ctrl-C and SIGTERM, which reach a whole group of processes: the run ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if user_function is not None:
+        user_function(worker_id)
 
 
 def end_workers() -> None:

@@ -6,19 +6,22 @@ and restores, so nothing here has a state of its own.
 """
 
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Sampler, WeightedRandomSampler
 
 from leyden.errors import UserError
 
 SEEDS_AT_ONCE = 64
+HOW_TO_TAKE = "a sampler of a configuration is given the training split if its first argument is annotated as a Dataset"
 
 
 def derive_seed(seed: int, *position: int) -> int:
@@ -51,28 +54,35 @@ def run_seed() -> int:
 
 
 def next_position(trainer: Trainer) -> tuple[int, int]:
-    """The epoch, and the index within it of the training batch that is about to run."""
-    return trainer.current_epoch, trainer.fit_loop.batch_idx + 1
+    """Return the epoch, and the index within it of the training batch that is about to be fetched."""
+    # not `fit_loop.batch_idx + 1`: a training_step that takes a `dataloader_iter` fetches after that has moved on
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
 
-def seed_step(trainer: Trainer, device: torch.device, seed: int) -> None:
-    """Seeds what the coming training step draws (augmentation, dropout) by the run's seed, its position and rank."""
-    epoch, batch = next_position(trainer)
-    block, place = divmod(batch, SEEDS_AT_ONCE)
-    seed = _seeds_of_steps(seed, epoch, block, trainer.global_rank)[place]
+def seed_generators(seed: int, device: torch.device | None = None) -> None:
+    """Seed the global generators of Python, NumPy and torch: the CPU's, and the one of `device` where that is a GPU."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)  # it takes 32 bits
     # torch.manual_seed seeds every device there is and takes a hundred times as long
     torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
 
 
-class ResumableSampler(DistributedSampler[int]):
-    """Makes any sampler's order a function of (seed, epoch), and enters it at the batch where a run stopped.
+def seed_step(trainer: Trainer, device: torch.device, seed: int) -> None:
+    """Seed what the coming training step draws (augmentation, dropout) by the run's seed, its position and rank."""
+    epoch, batch = next_position(trainer)
+    block, place = divmod(batch, SEEDS_AT_ONCE)
+    seed_generators(_seeds_of_steps(seed, epoch, block, trainer.global_rank)[place], device)
 
-    It is a `DistributedSampler` by type, so Lightning neither replaces nor wraps it. Each of R ranks takes
-    every R-th index of the one order: no sample twice, and the up to R - 1 samples that do not go round are
-    left out of the epoch, so that all ranks take the same number of steps. `len` is that of the whole epoch,
-    resumed or not.
+
+class ResumableSampler(DistributedSampler[Any]):
+    """Make any sampler's order a function of (seed, epoch), and enter it at the batch where a run stopped.
+
+    The sampler may draw from the global generators of Python, NumPy and torch, and from its own `generator`. Each of R
+    ranks takes every R-th index of the one order: no sample twice, and the up to R - 1 samples that are left over are
+    not trained on in this epoch, so that all ranks take the same number of steps. `len` is that of the whole epoch,
+    resumed or not. It is a `DistributedSampler` by type, so Lightning neither replaces nor wraps it.
 
     Args:
         sampler: The sampler that draws the order, of any type that has a length.
@@ -82,11 +92,14 @@ class ResumableSampler(DistributedSampler[int]):
             its first batch.
         num_replicas: The number of ranks.
         rank: This process among them.
+
+    Raises:
+        UserError: The sampler has no length.
     """
 
     def __init__(
         self,
-        sampler: Sampler[int],
+        sampler: Sampler[Any] | Iterable[Any],
         dataset: Dataset[Any],
         batch_size: int,
         trainer: Trainer | None = None,
@@ -95,36 +108,58 @@ class ResumableSampler(DistributedSampler[int]):
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=run_seed())
         self.sampler = sampler
+        self.name = type(sampler).__name__
         self.batch_size = batch_size
         self.trainer = trainer
-        self.num_samples = len(sampler) // num_replicas  # type: ignore[arg-type]
+        try:
+            self.length = len(sampler)  # type: ignore[arg-type]
+        except (TypeError, NotImplementedError) as error:
+            raise UserError(f"sampler {self.name} has no length ({error}): give it a __len__; {HOW_TO_TAKE}") from error
+        self.num_samples = self.length // num_replicas
         self.total_size = self.num_samples * num_replicas
 
-    def __iter__(self) -> Iterator[int]:
-        epoch, batches_done = self.epoch, 0
-        if self.trainer is not None and self.trainer.training:
-            epoch, batches_done = next_position(self.trainer)
+    def __iter__(self) -> Iterator[Any]:
+        epoch, batches_done = self.position()
         return iter(self.share(epoch)[batches_done * self.batch_size :])
 
-    def share(self, epoch: int) -> list[int]:
-        """The N // R indices of one epoch that are this rank's."""
+    def position(self) -> tuple[int, int]:
+        """Return the epoch, and the batch in it that is the next one."""
+        if self.trainer is not None and self.trainer.training:
+            return next_position(self.trainer)
+        return self.epoch, 0
+
+    def share(self, epoch: int) -> list[Any]:
+        """Return the N // R indices of one epoch that are this rank's."""
         return self.order(epoch)[self.rank : self.total_size : self.num_replicas]
 
-    def order(self, epoch: int) -> list[int]:
-        """The N indices of one epoch, of all ranks together.
+    def order(self, epoch: int) -> list[Any]:
+        """Return the N indices of one epoch, of all ranks together.
 
         Raises:
-            UserError: If the sampler draws something that is not the index of a sample, or not as many as its length.
+            UserError: The sampler draws something that is not the index of a sample, or not as many as its length.
         """
         seed = derive_seed(self.seed, epoch)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with isolate_rng(include_cuda=False):
+            seed_generators(seed)
             if isinstance(generator := getattr(self.sampler, "generator", None), torch.Generator):
                 generator.manual_seed(seed)
-            drawn = list(self.sampler)
-        name, size = type(self.sampler).__name__, len(self.dataset)  # type: ignore[arg-type]
-        if len(drawn) != (length := len(self.sampler)):  # type: ignore[arg-type]
-            raise UserError(f"sampler {name} draws {len(drawn)} samples, but its length is {length}")
+            if isinstance(self.sampler, DistributedSampler):
+                self.sampler.set_epoch(epoch)
+            try:
+                drawn = list(self.sampler)
+            except (TypeError, AttributeError) as error:
+                raise UserError(f"sampler {self.name} cannot draw an order ({error}); {HOW_TO_TAKE}") from error
+        if len(drawn) != self.length:
+            raise UserError(f"sampler {self.name} draws {len(drawn)} samples, but its length is {self.length}")
+        return self.checked(drawn)
+
+    def checked(self, drawn: list[Any]) -> list[Any]:
+        """Return what was drawn as a list of ints.
+
+        Raises:
+            UserError: Something in it is not the index of a sample.
+        """
+        size = len(self.dataset)  # type: ignore[arg-type]
         try:
             order = np.array(drawn)
         except (TypeError, ValueError):  # samples, say
@@ -132,10 +167,28 @@ class ResumableSampler(DistributedSampler[int]):
         if order.dtype not in (np.int64, np.int32) or order.ndim != 1:
             # SubsetRandomSampler without indices, for one, takes the dataset for its indices
             kind = type(drawn[0]).__name__
-            raise UserError(f"sampler {name} must draw indices, which are ints, but draws {kind}s")
+            raise UserError(f"sampler {self.name} must draw indices, which are ints, but draws {kind}s")
         if (outside := order[(order < 0) | (order >= size)]).size:
-            raise UserError(f"sampler {name} draws index {outside[0]}, but there are only 0 to {size - 1}")
+            raise UserError(f"sampler {self.name} draws index {outside[0]}, but there are only 0 to {size - 1}")
         return drawn if isinstance(drawn[0], int) else order.tolist()  # the second of tensors, say
+
+    def check_batches(self, drop_last: bool) -> None:
+        """Refuse an epoch without a batch.
+
+        Raises:
+            UserError: There are not enough samples.
+        """
+        if self.num_samples < (self.batch_size if drop_last else 1):
+            raise UserError(
+                f"an epoch of {self.num_samples} training samples per process has no batch of batch_size "
+                f"{self.batch_size}: use a smaller batch_size, drop_last false, or more samples"
+            )
+
+    def is_repeatable(self) -> bool:
+        """Say whether the sampler draws the same order again after the same seeding."""
+        drawer = getattr(type(self.sampler).__iter__, "__module__", None) or ""
+        # torch's own are: an epoch of millions of samples is not drawn twice for nothing
+        return drawer.startswith("torch.utils.data") or self.order(0) == self.order(0)
 
 
 class DistributedEvalSampler(DistributedSampler[int]):

@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
@@ -36,17 +36,32 @@ class _Continued(ExperimentWriter):
                 self.metrics_keys = list(next(csv.reader(lines), []))
 
 
+def logged_steps(checkpoint: dict[str, Any]) -> int:
+    """Return how many steps the loggers have counted before a checkpoint, whose rows are 0 to one less.
+
+    With manual optimization that is each batch, however many optimizers step; `global_step` counts the steps of each.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    if loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]:
+        batches: int = loops["epoch_loop.batch_progress"]["total"]["processed"]
+        return batches
+    steps: int = checkpoint["global_step"]
+    return steps
+
+
 def rewind_metrics(file: Path, step: int) -> None:
     """Take out of a `metrics.csv` what a run logged after the checkpoint from which it is resumed.
 
     Args:
         file: It may be missing.
-        step: Number of optimizer steps before the checkpoint; rows count them from 0.
+        step: How many steps the loggers had counted before the checkpoint; rows count them from 0.
     """
     if not file.exists():
         return
     with file.open(newline="") as lines:
-        header, *rows = csv.reader(lines)
+        header, *rows = list(csv.reader(lines)) or [[]]
+    if "step" not in header:  # killed before its first row
+        return
     at = header.index("step")
     part = file.with_name(f".{file.name}.part")
     with part.open("w", newline="") as lines:
