@@ -159,6 +159,15 @@ def test_a_schedule_that_reaches_to_the_end_of_the_run_is_accepted(
     assert fit(words)[0] == 0
 
 
+def test_callbacks_and_schedules_of_this_project_go_by_their_short_names(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--trainer.callbacks+=ChannelsLast --model.lr_scheduler WarmupCosine --print_config"
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--config", DIGITS, *words.split()])
+    text = capsys.readouterr().out
+    assert "class_path: leyden.training.acceleration.ChannelsLast" in text
+    assert "class_path: leyden.training.schedules.WarmupCosine" in text
+
+
 def test_the_check_of_a_schedule_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["fit", "--config", DIGITS, *f"{SHORT} 1 --model.dropout 0.3".split()]
     assert main(words) == 0
