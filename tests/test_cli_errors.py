@@ -1,9 +1,12 @@
 """What the command line says to a person who made a mistake: a few lines, exit code 2, no traceback."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import jsonargparse
 import pytest
 
 from leyden.main import main
@@ -30,6 +33,22 @@ MISTAKES = {  # the words after `leyden fit --config configs/convnet_digits.yaml
     "--data.sampler Foo": ["data.sampler", "Foo"],
     "--data.val_size 1437": ["val_size", "1437"],
     "--data.drop_last true --data.batch_size 2000": ["batch_size", "drop_last"],
+    "--data.sampler torch.utils.data.RandomSampler --data.sampler.replacemen true": ["RandomSampler", "`replacement`"],
+    "--trainer.strategy DDPStrategy --trainer.strategy.timout 3": ["DDPStrategy", "did you mean `timeout`"],
+    "--model NetworkClassifier --model.network torchvision.models.resnet18 --model.network.num_clases 9": [
+        "model.network: resnet18",  # a function
+        "did you mean `num_classes`",
+    ],
+    "--model NetworkClassifier": ["NetworkClassifier needs `network`: --model.network VALUE"],
+    "--model.lr_scheduler torch.optim.lr_scheduler.StepLR": ["StepLR needs", "--model.lr_scheduler.step_size VALUE"],
+    "--trainer.callbacks+=EarlyStopping": ["trainer.callbacks: EarlyStopping needs `monitor`"],
+    "--trainer.logger+=CSVLogger": ["trainer.logger: CSVLogger needs `save_dir`"],
+    "--trainer.logger+=TensorBoardLogger --trainer.logger.save_dir=. --trainer.logger.flush 3": ["no argument `flush`"],
+    "--model torchvision.models.ResNet": ["--model NetworkClassifier --model.network torchvision.models.ResNet"],
+    "--model torchvision.models.resnet18": ["--model NetworkClassifier --model.network torchvision.models.resnet18"],
+    "--data MNIST": ["MNIST", "did you mean `MNISTDataModule`"],
+    "--model.lr_scheduler ReduceLROnPlateau": ["lightning.pytorch.cli.ReduceLROnPlateau: write one of them in full"],
+    "--model.optimizer.lr fast": ["model.optimizer.lr is fast, but wants float"],
     "--ckpt_path nowhere": ["nowhere", "--ckpt_path"],
     "--ckpt_path last": ["there is no run in", "leyden fit"],
 }
@@ -56,7 +75,7 @@ YAML_MISTAKES = {
     "model: {class_path: ConvNet, init_args: {dropot: 1}}": ["dropot", "did you mean `dropout`"],
     "model: {class_path: Conv}": ["Conv", "did you mean `ConvNet`"],
     "data: {class_path: os.system}": ["os.system", "ALLOWED_PACKAGES"],
-    "model: {class_path: ConvNet": ["parsing"],
+    "model: {class_path: ConvNet": ["mine.yaml, line 1"],
     "- 1": ["config"],
 }
 
@@ -68,6 +87,106 @@ def test_a_mistake_in_a_file_is_answered_likewise(text: str, tmp_path: Path, cap
     line = capfd.readouterr().err.strip().splitlines()[-1]
     for part in YAML_MISTAKES[text]:
         assert part in line
+
+
+PARTS = {  # modules of a package that a fork has added to ALLOWED_PACKAGES
+    "__init__": "",
+    "broken_import": "import nonexistent_module\n",
+    "imports_broken": "from my_parts import broken_import\n",
+    "broken_syntax": "class Net:\n    def forward(self)\n        pass\n",
+    "broken_name": "size = undefined_name\n",
+    "parts": """
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width: int) -> None:
+        raise ValueError("width must be even")
+
+class MyCallback(Callback):
+    def __init__(self) -> None:
+        raise KeyError("label")
+
+class MyLogger(CSVLogger):
+    def __init__(self, save_dir: str) -> None:
+        raise RuntimeError("the server does not answer")
+""",
+}
+NETWORK = "--model NetworkClassifier --model.network my_parts"
+PART_MISTAKES = {
+    "--model my_parts.broken_import.Net": ["model: ", "broken_import.py, line 1: No module named 'nonexistent_"],
+    "--model my_parts.imports_broken.Net": ["model: ", "broken_import.py, line 1: No module named 'nonexistent_"],
+    "--model my_parts.broken_syntax.Net": ["model: ", "broken_syntax.py, line 2: expected ':'"],
+    "--model.activation my_parts.broken_syntax.Net": ["broken_syntax.py, line 2: expected ':'"],
+    "--model.optimizer my_parts.broken_import.Net": ["model.optimizer: ", "No module named 'nonexistent_module'"],
+    "--trainer.callbacks+=my_parts.broken_import.Net": ["trainer.callbacks: ", "No module named 'nonexistent_"],
+    f"{NETWORK}.broken_name.Net": ["broken_name.py, line 1: NameError: name 'undefined_name' is not defined"],
+    f"{NETWORK}.parts.Net": ["model.network: Net needs `width`: --model.network.width VALUE"],
+    f"{NETWORK}.parts.Net --model.network.width 3": ["error: Net: width must be even"],
+    f"{NETWORK}.parts.Net --model.network.width wide": ["model.network.width is wide, but wants int"],
+    "--model my_parts.parts.Net": ["--model NetworkClassifier --model.network my_parts.parts.Net"],
+    "--trainer.callbacks+=my_parts.parts.MyCallback": ["error: MyCallback: KeyError: 'label'"],
+    "--trainer.logger+=my_parts.parts.MyLogger --trainer.logger.save_dir=.": ["error: MyLogger: the server does"],
+}
+
+
+@pytest.fixture
+def fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package that is none of this project's, and may be imported."""
+    (tmp_path / "my_parts").mkdir()
+    for name, text in PARTS.items():
+        (tmp_path / "my_parts" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    jsonargparse.set_parsing_settings(import_path_allowlist=["my_parts"])
+    yield
+    for name in [name for name in sys.modules if name.startswith("my_parts")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("fork")
+@pytest.mark.parametrize("words", PART_MISTAKES)
+def test_the_innermost_reason_is_told_of_a_part_that_is_not_ours(words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", DIGITS, *words.split()]) == 2
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    for part in PART_MISTAKES[words]:
+        assert part in line
+
+
+ALONE = {  # the words after `leyden fit`
+    "": ["no data and no model: name an experiment"],
+    "--model ConvNet": ["no data: name an experiment"],
+    "--config configs/with/bf16.yaml": [
+        "bf16.yaml: no data and no model",
+        "an overlay",
+        "configs/convnet_digits.yaml --",
+    ],
+    "--config configs/with/fused.yaml": ["fused.yaml: no model", "--config configs/convnet_digits.yaml --config"],
+    "--config configs/with/on_device.yaml": ["on_device.yaml: no data", "an overlay"],
+    "--config convnet_digits": ["no file", "did you mean `", "configs/convnet_digits.yaml`"],
+    "--config configs/convnet_digit.yaml": ["did you mean `", "configs/convnet_digits.yaml`"],
+    "configs/convnet_digits.yaml": ["did you mean `--config configs/convnet_digits.yaml`"],
+    "convnet_digits": ["did you mean `--config ", "configs/convnet_digits.yaml`"],
+    "quickly": ["`quickly` is not an option: write --NAME VALUE"],
+}
+
+
+@pytest.mark.parametrize("words", ALONE)
+def test_without_an_experiment_the_line_says_how_to_name_one(words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *words.split()]) == 2
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    for part in ALONE[words]:
+        assert part in line
+
+
+@pytest.mark.parametrize(("text", "line"), [("trainer:\n\tmax_epochs: 2\n", 2), ("a: 1\nb:\n  c: 1\n\td: 2\n", 4)])
+def test_a_tab_in_a_file_is_named_with_its_line(
+    text: str, line: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert main(["fit", "--config", DIGITS, "--config", "mine.yaml"]) == 2
+    assert f"mine.yaml, line {line}: a tab" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
@@ -107,11 +226,24 @@ def test_as_a_user_sees_it_a_mistake_is_under_six_lines_without_traceback() -> N
     assert "Traceback" not in done.stderr
 
 
-def test_no_command_and_an_unknown_one_are_refused() -> None:
-    assert leyden().returncode != 0
-    unknown = leyden("fot")
-    assert unknown.returncode == 2
-    assert "no command `fot`; there are fit, validate, test, predict" in unknown.stderr
+def test_no_command_and_an_unknown_one_are_refused_without_importing_torch() -> None:
+    code = "import sys; from leyden.__main__ import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    for words, reason in ((["fot"], "no command `fot`"), ([], "a command is missing")):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {reason}; there are fit, validate, test, predict")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", ["--help", "fit --help", "compare --help"])
+def test_help_may_be_cut_by_a_pipe(words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # nobody reads
+    done = subprocess.run(
+        [sys.executable, "-m", "leyden", *words.split()], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert done.stderr == ""
 
 
 def test_version_and_help_answer_without_importing_torch() -> None:

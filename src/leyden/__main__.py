@@ -1,7 +1,10 @@
 """`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.main`."""
 
 import gc
+import re
+import signal
 import sys
+from typing import NoReturn
 
 from leyden import PROJECT, __version__
 
@@ -76,9 +79,22 @@ def _purposes(folder: str) -> str:
     return "\n".join(lines)
 
 
+def _refuse(reason: str) -> NoReturn:
+    """Exit with code 2, and one line that lists the commands."""
+    print(f"error: {reason}; there are {', '.join([*COMMANDS, 'compare'])} (see `leyden --help`)", file=sys.stderr)
+    sys.exit(2)
+
+
+def _only_prints(args: list[str]) -> bool:
+    """Return whether a command prints something and ends."""
+    return args[:1] == ["compare"] or any(re.match(r"-h$|--help$|--[\w.]+\.help(=|$)", word) for word in args)
+
+
 def main() -> None:
     """Run the command line on the words that the shell gave."""
     args = sys.argv[1:]
+    if _only_prints(args) and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it, as it ends other commands that only print
     match args:
         case ["--version"]:
             print(f"leyden {__version__}")
@@ -93,7 +109,9 @@ def main() -> None:
 
             sys.exit(compare(runs))
         case []:
-            sys.exit("error: which command? See `leyden --help`")
+            _refuse("a command is missing")
+        case [command, *_] if command not in COMMANDS:
+            _refuse(f"no command `{command}`")
         case _:
             gc.disable()  # nothing is garbage yet, and to look for it takes a sixth of the time of the imports
             from leyden.main import main as run  # imports torch and lightning, some seconds

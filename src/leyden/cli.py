@@ -17,10 +17,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import leyden.data
 import leyden.models
+import leyden.training
 from leyden import PROJECT
 from leyden.data.resumable import make_resumable, seed_setup
 from leyden.errors import UserError
 from leyden.explain import explain
+from leyden.parts import Constructor
 from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
@@ -47,6 +49,7 @@ from leyden.training.tracking import RunWandbLogger, WandbOptions
 for package in (
     leyden.data,
     leyden.models,
+    leyden.training,
 ):  # once imported, a class goes by its short name: `class_path: ConvNet`
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
@@ -106,13 +109,11 @@ class CLI(LightningCLI):
             UserError: The arguments do not fit together, or there is no checkpoint where one is needed.
         """
         subcommand, *rest = cast("list[str]", args)
-        if subcommand not in SUBCOMMANDS:
-            raise UserError(f"no command `{subcommand}`; there are {', '.join(SUBCOMMANDS)} (see `leyden --help`)")
         try:
             self.config = parser.parse_args([subcommand, *self._in_order(subcommand, rest)])
         except argparse.ArgumentError as error:
             options = self._parser(subcommand).get_defaults().keys()
-            raise UserError(explain(str(error), options)) from error
+            raise UserError(explain(error, options, self.configs)) from error
         check_loading(self.config[subcommand], has_checkpoint=bool(self.resumed))
 
     def _in_order(self, subcommand: str, words: list[str]) -> list[str]:
@@ -126,6 +127,7 @@ class CLI(LightningCLI):
         for config in given.config:
             check_file(config)
 
+        self.configs = given.config
         experiments = [Path(config).stem for config in given.config if Path(config).parent.name != "with"]
         self.default_name = next(iter(experiments), None)
         self.resumed: dict[str, Any] = {}
@@ -210,15 +212,12 @@ class CLI(LightningCLI):
             UserError: The model does not fit the data, or was given sizes that are not those of the data.
         """
         sizes = {name: self.config[self.subcommand].get(f"model.init_args.{name}") for name in LINKS}
+        constructor = Constructor()
+        self.parser.add_instantiator(constructor, object)  # of what is neither the model nor the data
         try:
             super().instantiate_classes()
         except ValueError as error:  # jsonargparse wraps what a constructor raises in a report on types
-            innermost: BaseException = error
-            while innermost.__cause__ is not None:
-                innermost = innermost.__cause__
-            if isinstance(innermost, UserError):
-                raise innermost from None
-            raise UserError(f"an argument of the model or of the data is wrong: {innermost}") from error
+            raise constructor.failure(error) from error
         for name, value in sizes.items():
             true_size = getattr(self.datamodule, name, value)
             if value is not None and value != true_size:

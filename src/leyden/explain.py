@@ -1,61 +1,130 @@
 """Command-line errors in one line: which key, what is wrong with it, and the nearest right name."""
 
 import importlib
+import inspect
+import os
 import re
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler
 
+from leyden import PROJECT
+
 BASES = (LightningModule, LightningDataModule, Callback, Logger, Optimizer, LRScheduler, Sampler)
+EXPERIMENT = "configs/convnet_digits.yaml"
+# how jsonargparse's reports begin that wrap another exception, their __cause__; group 1 is a part of the option's name
+WRAPPED = re.compile(
+    r'Parser key "([\w.]+)"|\s*- Expected a path|Does not validate against|Problem with given class_path|'
+    r"Type .* expects a function or a callable class:"
+)
+CLASS_PROBLEM = re.compile(r"Problem with given class_path '(.+)':\s+(.*)")
 
 
-def explain(message: str, options: Iterable[str]) -> str:
+def explain(error: BaseException, options: Iterable[str], configs: Sequence[str] = ()) -> str:
     """Turn jsonargparse's report into one line.
 
     Args:
-        message: The report. It names a `Parser key "..."` for every level of nesting, and then says of each type
-            that the key may have why the value is not of it.
+        error: The report. It wraps the reason once for each level of nesting, and each type that a value may have.
         options: The options that exist, with dots: `trainer.max_epochs`.
+        configs: The configuration files that the command line names.
 
     Returns:
-        The line; the report's own first line where it is of no known kind.
+        The line; the innermost reason as it is where that is of no known kind.
     """
-    key = ".".join(re.findall(r'Parser key "([\w.]+)"', message))
-    if found := re.search(r"unrecognized arguments: (\S+)|Subcommand .* does not accept option '(\S+)'", message):
+    keys: list[str] = []
+    owner = union = outer = ""  # the class whose arguments are wrong; why a value is of none of several types
+    while (found := WRAPPED.match(text := str(error))) and error.__cause__ is not None:
+        if found[1] and text != outer:  # an ArgumentError repeats what it wraps
+            keys.append(found[1])
+        union = text if text.startswith("Does not validate") else ""
+        if classes := re.findall(
+            r"(?:^Problem with given class_path |Got value: Namespace\(class_path=)'([^']+)'", text
+        ):
+            owner = classes[-1]
+        outer, error = text, error.__cause__
+    # the cause of a union's report is what its first type says; of a list of loggers, another one knows the reason
+    if re.match("Expected a <|Not a valid subclass", text) and (found := CLASS_PROBLEM.search(union)):
+        owner, text = found[1], found[2]
+    key = ".".join(keys)
+    place = f"{key}: " if key else ""
+    if found := re.search(r"unrecognized arguments: (\S+)|Subcommand .* does not accept option '(\S+)'", text):
         name = (found[1] or found[2]).partition("=")[0]
+        if found[1] and not name.startswith("-"):
+            config = name if Path(name).is_file() else _nearest_config(Path(name))
+            fix = f"; did you mean `--config {config}`?" if config else ": write --NAME VALUE"
+            return f"`{name}` is not an option{fix}"
         return f"unknown option `{name}`{_nearest(name.lstrip('-'), options)}"
-    if found := re.search(r"Option '([\w.]+)' is not accepted", message):
-        owner = re.findall(r"class_path[= ]'([\w.]+)'", message[: found.start()] + message[found.end() :])
-        owners = [path for path in owner if found[1] not in _arguments(path)]
-        if not owners:  # the class has it, but not from a configuration
-            return f"{key}: leave `{found[1]}` out, it is filled in"
-        path = owners[-1] if "optimizer" in key or "scheduler" in key else owners[0]
-        name = path.rpartition(".")[2]
-        return f"{key}: {name} has no argument `{found[1]}`{_nearest(found[1], _arguments(path))}"
-    if found := re.search(r"Importing '([\w.]+)' is not allowed", message):
-        return f"{key}: `{found[1]}` may not be imported; what may is listed in ALLOWED_PACKAGES of leyden/security.py"
-    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+    if found := re.search(r"Option '([\w.]+)' is not accepted", text):
+        arguments = _arguments(owner)
+        if found[1] in arguments:  # the class has it, but whoever makes it fills it in
+            return f"{place}leave `{found[1]}` out, it is filled in"
+        return f"{place}{owner.rpartition('.')[2]} has no argument `{found[1]}`{_nearest(found[1], arguments)}"
+    if found := re.search(r"Importing '([\w.]+)' is not allowed", text):
+        if found[1] in [f"lightning.{base.__name__}" for base in BASES]:  # taken where no class is named
+            return _missing([key], configs) if key in ("model", "data") else f"{place}no class is named (class_path)"
+        return f"{place}`{found[1]}` may not be imported; what may is listed in ALLOWED_PACKAGES of leyden/security.py"
+    if broken := _import_error(error):
+        return place + broken
+    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
         nearest = _nearest(found[2], dir(importlib.import_module(found[1])))
-        return f"{key}: there is no `{found[2]}` in {found[1]}{nearest}"
-    if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"{key}: there is no class `{found[1]}`{_nearest(found[1], _class_names())}"
-    if found := re.search(r"required: (.*)", message):
-        return f"{found[1]} missing: name an experiment, such as --config configs/convnet_digits.yaml"
-    if found := re.search(r"File does not exist: '(.*)'", message):
-        path = Path(found[1])
-        return f"there is no file {path}{_nearest(path.name, [file.name for file in path.parent.glob('*.yaml')])}"
-    if kinds := re.findall(r"Expected an? (.+)", message):
-        value = re.findall(r"(?:Got|Given) value: (.*)", message)[0]
-        wanted = " or ".join(kind for kind in map(_readable, kinds) if kind != "NoneType")
+        return f"{place}there is no `{found[2]}` in {found[1]}{nearest}"
+    if found := re.search(r"Expected a dot import path string: (\S+)", text):
+        return f"{place}there is no class `{found[1]}`{_nearest(found[1], _class_names())}"
+    if found := re.search(r"Multiple subclasses with name (\w+)\..*: (.*)\.$", text):
+        return f"{place}`{found[1]}` may be {found[2].replace(', ', ' or ')}: write one of them in full"
+    if found := re.search(r"arguments are required: (.*)", text):
+        names = found[1].split(", ")
+        if not key:
+            return _missing([name.rpartition(".")[2] for name in names], configs)
+        needed = " and ".join(f"`{name}`" for name in names)
+        flags = " ".join(f"--{key}.{name} VALUE" for name in names)
+        return f"{place}{owner.rpartition('.')[2]} needs {needed}: {flags}"
+    if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", text):
+        if key == "model" and _is_network(found[1]):
+            return f"model: {found[1]} is only a network: --model NetworkClassifier --model.network {found[1]}"
+        return f"{place}`{found[1]}` is no {found[2]}"
+    if found := re.search(r"File does not exist: '(.*)'", text):
+        config = _nearest_config(Path(found[1]))
+        return f"there is no file {found[1]}" + (f"; did you mean `{config}`?" if config else "")
+    if re.match("Expected an? ", text):
+        kinds = re.findall(r"Expected an? (.+)", union or text)
+        value = re.findall(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", union or text, re.MULTILINE)[0]
+        wanted = " or ".join(kind for kind in map(_readable, kinds) if not kind.startswith(("NoneType", "dot import")))
         return f"{key} is {value}, but wants {wanted}"
-    return " ".join(message.split())
+    return place + " ".join(text.split())
+
+
+def _import_error(error: BaseException) -> str | None:
+    """Say where and why the import of a module failed; None where the error is another."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    trace = traceback.extract_tb(error.__traceback__)
+    if "import_object" in [frame.name for frame in trace[:-1]]:  # jsonargparse's, which has found the module
+        return f"{trace[-1].filename}, line {trace[-1].lineno}: {reason(error)}"
+    return None
+
+
+def _missing(names: Sequence[str], configs: Sequence[str]) -> str:
+    """Say that there is no model or no data, as in a file that wants another one before it."""
+    missing = " and ".join(f"no {name}" for name in names)
+    if not configs:
+        return f"{missing}: name an experiment, such as --config {EXPERIMENT}"
+    given = " ".join(f"--config {config}" for config in configs)
+    return (
+        f"{' and '.join(configs)}: {missing} (class_path), as in an overlay, which comes behind an experiment: "
+        f"--config {EXPERIMENT} {given}"
+    )
 
 
 def _nearest(name: str, candidates: Iterable[str]) -> str:
@@ -64,17 +133,37 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
     full |= {candidate: candidate for candidate in full.values()}
     matches = (
         get_close_matches(name, full.values(), n=1, cutoff=0.8)
+        or sorted(candidate for candidate in full if len(name) > 2 and candidate.startswith(name))
         or get_close_matches(name, full, n=1)
         or get_close_matches(name.rpartition(".")[2], full, n=1)
     )
     return f"; did you mean `{full[matches[0]]}`?" if matches else ""
 
 
-def _arguments(class_path: str) -> list[str]:
-    """Return the names of a class's arguments, also those that its `**kwargs` lead to."""
-    module, _, name = class_path.rpartition(".")
-    added = ArgumentParser().add_class_arguments(getattr(importlib.import_module(module), name), "x")
-    return [argument.removeprefix("x.") for argument in added]
+def _nearest_config(path: Path) -> str | None:
+    """Return the configuration file whose name is most like that of a file that is not there."""
+    folders = (PROJECT / "configs" / "with", PROJECT / "configs", path.parent)
+    files = {file.stem: str(file) for folder in folders for file in folder.glob("*.yaml")}
+    matches = get_close_matches(path.stem, files, n=1)
+    return min(files[matches[0]], os.path.relpath(files[matches[0]]), key=len) if matches else None
+
+
+def _object(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _is_network(path: str) -> bool:
+    """Whether a name is that of a network, or of a function, which may return one."""
+    found = _object(path)
+    return not inspect.isclass(found) or issubclass(found, torch.nn.Module)
+
+
+def _arguments(path: str) -> list[str]:
+    """Return the names of the arguments of a class or a function, also those that its `**kwargs` lead to."""
+    parser, found = ArgumentParser(), _object(path)
+    add = parser.add_class_arguments if inspect.isclass(found) else parser.add_function_arguments
+    return [argument.removeprefix("x.") for argument in add(found, "x", fail_untyped=False)]
 
 
 def _class_names() -> set[str]:
@@ -92,3 +181,10 @@ def _readable(kind: str) -> str:
     """Shorten `<class 'int'>` to int and a Literal to its values."""
     kind = re.sub(r"<class '(?:\w+\.)*(\w+)'>.*", r"\1", kind)
     return re.sub(r"typing\.Literal\[(.*)\].*", r"one of \1", kind)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an exception says in one line, after its type where that tells more."""
+    said = " ".join(str(error).split())
+    spoken = isinstance(error, (ValueError, RuntimeError, OSError, ImportError, MisconfigurationException))
+    return said if spoken and said else f"{type(error).__name__}: {said}".removesuffix(": ")

@@ -105,13 +105,23 @@ def check_loading(config: jsonargparse.Namespace, has_checkpoint: bool) -> None:
 
 
 def check_file(path: str) -> None:
-    """Refuse a configuration file that says a key twice, or holds a secret; one that cannot be read is left alone.
+    """Refuse a configuration file that is not YAML, has a key twice or holds a secret.
+
+    A file that cannot be read is passed over: the parser says what is wrong with it.
 
     Raises:
-        UserError: It does.
+        UserError: There is something to refuse.
     """
-    with suppress(OSError, UnicodeDecodeError):  # whoever reads it next says what is wrong with it
-        check_yaml(Path(path).read_text(encoding="utf-8"), path)
+    with suppress(OSError, UnicodeDecodeError):
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            _check_nodes(text, path)
+        except yaml.MarkedYAMLError as error:  # the parser would not name the file
+            mark, problem, lines = error.problem_mark, error.problem, text.splitlines()
+            line = min(mark.line if mark is not None else 0, len(lines) - 1)  # it may be behind the last one
+            if "\t" in lines[line]:
+                problem = "a tab, where YAML wants spaces"
+            raise UserError(f"{path}, line {line + 1}: {problem}") from error
 
 
 def check_yaml(text: str, place: str) -> None:
@@ -124,10 +134,12 @@ def check_yaml(text: str, place: str) -> None:
     Raises:
         UserError: It has.
     """
-    try:
-        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
-        return  # the parser says what is wrong with it
+    with suppress(yaml.YAMLError):  # the parser says what is wrong with it
+        _check_nodes(text, place)
+
+
+def _check_nodes(text: str, place: str) -> None:
+    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     for key, value in _pairs(root, place):
         _check_secret(place, key, value)
 

@@ -139,6 +139,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         if self.on_device and (self.num_workers or self.pin_memory):
             raise UserError("with on_device the arrays are where they are needed: num_workers 0 and pin_memory false")
         (x, y), (x_test, y_test) = self._load_once_a_machine()
+        self._check_arrays("training", x, y)
+        self._check_arrays("test", x_test, y_test)
         if hasattr(self, "num_classes"):
             self._check_labels(torch.cat([y, y_test]))
         if not 0 < self.val_size < len(y):
@@ -167,6 +169,16 @@ class ArrayDataModule(LightningDataModule, ABC):
             os.environ[SHARED_ARRAYS] = f"{os.getpid()}:{file}"
         mapped: tuple[Batch, Batch] = torch.load(file, mmap=True, weights_only=True)
         return mapped
+
+    def _check_arrays(self, split: str, x: Tensor, y: Tensor) -> None:
+        """Refuse arrays that do not hold as many inputs as targets, or from which a worker could not send a batch."""
+        where = f"{type(self).__name__}.load_arrays: the {split} arrays"
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+            raise UserError(f"{where} are {type(x).__name__} and {type(y).__name__}, but must be tensors")
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+            raise UserError(f"{where} are {tuple(x.shape)} and {tuple(y.shape)}, but must be (N, ...) with the same N")
+        if x.requires_grad or y.requires_grad:
+            raise UserError(f"{where} require a gradient: detach them")
 
     def _check_labels(self, y: Tensor) -> None:
         low, high = int(y.min()), int(y.max())

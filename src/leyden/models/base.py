@@ -197,6 +197,8 @@ class Task(LightningModule):
         scheduler = self.lr_scheduler(optimizer, **length)
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": self.lr_interval, "monitor": monitor}
+        if monitor is not None and monitor.startswith("val/"):  # which is there after a validation only
+            config["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

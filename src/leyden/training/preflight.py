@@ -3,11 +3,13 @@
 Nothing here moves a random state or changes the model, so a run is the same to the bit with and without.
 """
 
+import inspect
 import logging
 import math
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +18,16 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from leyden.data.base import ArrayDataModule
 from leyden.errors import UserError
+from leyden.explain import reason
 from leyden.models.base import Regressor, Task
 from leyden.training.checkpoints import LastCheckpoint
 
@@ -141,8 +145,10 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
     _check_monitors(trainer, model)
     _check_disk(trainer, model, directory)
     if not isinstance(data, ArrayDataModule) or type(data).prepare_data is not LightningDataModule.prepare_data:
+        _check_optimizer(trainer, model)
         return
     if data.on_device and isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        _check_optimizer(trainer, model)
         return  # each process will hold the arrays on a device of its own
     with _in_training(trainer, data):
         data.setup("fit")  # Lightning does it again, and finds it done
@@ -150,6 +156,7 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
             train, val = data.train_dataloader(), data.val_dataloader()
             _check_batches(trainer, len(train), len(val))
             batch = _first_samples(train, trainer)
+            _check_optimizer(trainer, model, len(train))
             if isinstance(model, Task):
                 _check_step(trainer, model, data, batch)
 
@@ -182,6 +189,83 @@ def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
         if not isinstance(part, Checkpoint):
             raise UserError(f"{name} goes by {monitor}, but there is no validation: {why}")
         rank_zero_only(log.warning)("no validation (%s), so no checkpoint is chosen by %s", why, monitor)
+
+
+def _check_optimizer(trainer: Trainer, model: LightningModule, batches: int | None = None) -> None:
+    """Build optimizer and schedule as `configure_optimizers` does, and step the schedule to the run's end.
+
+    Args:
+        trainer: The Trainer.
+        model: The model; one with a `configure_optimizers` of its own is not checked.
+        batches: Training batches of an epoch; None where they are not known.
+
+    Raises:
+        UserError: Optimizer or schedule cannot be built, or the schedule cannot be stepped as often as the run will.
+    """
+    if not isinstance(model, Task) or type(model).configure_optimizers is not Task.configure_optimizers:
+        return
+    optimizer = model.optimizer(parameter for parameter in model.parameters() if parameter.requires_grad)
+    if model.lr_scheduler is None:
+        return
+    steps = _schedule_steps(trainer, model.lr_interval, batches)
+    length = {}
+    if getattr(model.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
+        if steps is None:
+            return
+        length["total_steps"] = steps
+    schedule = model.lr_scheduler(optimizer, **length)
+    if isinstance(schedule, ReduceLROnPlateau):
+        _check_plateau(trainer, model, schedule, batches)
+    else:
+        _check_steps(schedule, steps, getattr(model.lr_scheduler, "keywords", {}), model.lr_interval)
+
+
+def _schedule_steps(trainer: Trainer, interval: str, batches: int | None) -> int | None:
+    """Return how often a run steps its schedule, None where that is not known before it."""
+    epochs = None if trainer.max_epochs in (None, -1) else trainer.max_epochs
+    if interval == "epoch":
+        return epochs
+    changes = any(isinstance(c, GradientAccumulationScheduler) for c in trainer.callbacks)  # type: ignore[attr-defined]
+    if batches is None or epochs is None or changes:
+        return trainer.max_steps if trainer.max_steps > 0 else None
+    steps = math.ceil(_limited(batches, trainer.limit_train_batches) / trainer.accumulate_grad_batches) * epochs
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def _check_steps(schedule: LRScheduler, steps: int | None, arguments: dict[str, Any], interval: str) -> None:
+    """Refuse a schedule that raises at its first step, or at the run's last one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its optimizer is never stepped
+            schedule.step()
+            if steps is not None:
+                schedule.last_epoch = steps - 1  # schedules count their steps by that name
+                schedule.step()
+    except Exception as error:
+        needed = [p.name for p in inspect.signature(type(schedule)).parameters.values() if p.default is p.empty]
+        given = ", ".join(f"{name}={arguments[name]}" for name in needed if name in arguments)
+        length = f", but the run has {steps} {interval}s" if hasattr(schedule, "total_steps") else ""
+        raise UserError(f"{type(schedule).__name__}({given}): {reason(error)}{length}") from error
+
+
+def _check_plateau(trainer: Trainer, model: Task, schedule: ReduceLROnPlateau, batches: int | None) -> None:
+    """Refuse a schedule whose score is not there when it is stepped."""
+    monitor = getattr(schedule, "monitor", None)
+    if monitor is None:
+        raise UserError(
+            "torch's ReduceLROnPlateau does not say by which score it goes: take lightning.pytorch.cli."
+            "ReduceLROnPlateau, with --model.lr_scheduler.monitor val/loss"
+        )
+    if model.lr_interval == "step" and not monitor.endswith("_step"):
+        raise UserError(f"ReduceLROnPlateau goes by {monitor}, which is of an epoch: set --model.lr_interval epoch")
+    every = trainer.val_check_interval
+    if trainer.check_val_every_n_epoch is None and batches is not None and monitor.startswith("val/"):
+        batches = _limited(batches, trainer.limit_train_batches)
+        if isinstance(every, int) and every > batches:
+            raise UserError(
+                f"ReduceLROnPlateau goes by {monitor} at the end of each epoch, but of {batches} batches there is none "
+                f"with --trainer.val_check_interval {every}: set --trainer.val_check_interval {batches}"
+            )
 
 
 def _check_disk(trainer: Trainer, model: LightningModule, directory: Path) -> None:
@@ -221,7 +305,7 @@ def _check_batches(trainer: Trainer, train: int, val: int) -> None:
     """Refuse limits that leave no batch, given how many there are."""
     for split, count in (("train", train), ("val", val)):
         limit = getattr(trainer, f"limit_{split}_batches")
-        left = min(count, limit) if isinstance(limit, int) else int(count * limit)
+        left = _limited(count, limit)
         if left == 0 and (split == "train" or limit > 0):  # 0 is how to switch validation off
             raise UserError(
                 f"--trainer.limit_{split}_batches {limit} leaves none of {count} batches: raise it"
@@ -235,6 +319,11 @@ def _check_batches(trainer: Trainer, train: int, val: int) -> None:
                     f"--trainer.val_check_interval is {every}, but an epoch has {left} batches: lower it, or "
                     "set --trainer.check_val_every_n_epoch null to count on"
                 )
+
+
+def _limited(count: int, limit: float) -> int:
+    """Return how many of `count` batches are left by one of the Trainer's limits."""
+    return min(count, limit) if isinstance(limit, int) else int(count * limit)
 
 
 def _first_samples(loader: Loader, trainer: Trainer) -> Any:
