@@ -52,6 +52,7 @@ def test_a_run_leaves_its_files_and_no_others() -> None:
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
+        ".lock",
     }
     assert (run / "curves.png").read_bytes().startswith(PNG)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -27,14 +28,23 @@ from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.logs import rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
-from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
+from leyden.training.resume import (
+    ChangedOptimizer,
+    check_places,
+    check_resumable,
+    check_weights_fit,
+    differences,
+    is_untested,
+)
 from leyden.training.runs import (
     LAST,
     RUNS,
     best_scores,
+    check_name,
     find_checkpoint,
+    lock_run,
     make_run_directory,
-    requeued_run,
+    restarted_run,
 )
 from leyden.training.tracking import RunWandbLogger, WandbOptions
 
@@ -115,19 +125,25 @@ class CLI(LightningCLI):
         self.default_name = next(iter(experiments), None)
         self.resumed: dict[str, Any] = {}
         self.own_run: Path | None = None  # the directory in which a resumed run goes on
+        self.command = [subcommand, *words]
+        self.own_flags, self.own_configs = list(flags), given.config
         first = []
         root = Path(given.root or RUNS)
-        if subcommand == "fit" and not given.ckpt_path:
-            given.ckpt_path = requeued_run(root)
+        restarted = restarted_run(root, self.command) if subcommand == "fit" else None
+        if restarted:  # its config.yaml is what this command came to, also where that went on from another checkpoint
+            given.ckpt_path, given.config, flags = str(restarted), [str(restarted / "config.yaml")], []
         if given.ckpt_path:
             default = "last" if subcommand == "fit" else "best"
             path = find_checkpoint(given.ckpt_path, root, given.name or self.default_name, default)
             self.resumed = read_checkpoint(path)
             _say(f"from  {_short(str(path))}, step {self.resumed.get('global_step')}")
             # from any other file of a run, a new one branches off
-            if subcommand == "fit" and (not Path(given.ckpt_path).is_file() or path.name == LAST):
-                self.own_run = path.absolute().parents[1]
-            first = [f"--config={json.dumps(self._remembered(subcommand))}"]
+            run = path.absolute().parents[1]
+            in_run = path.parent.name == "checkpoints" and (run / "config.yaml").is_file()
+            if subcommand == "fit" and in_run and (not Path(given.ckpt_path).is_file() or path.name == LAST):
+                self.own_run = run
+            self.from_elsewhere = root.resolve() not in path.resolve().parents
+            first = [] if restarted else [f"--config={json.dumps(self._remembered(subcommand))}"]
             flags.append(f"--ckpt_path={path}")
         elif subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
             raise UserError(f"`leyden {subcommand}` needs --ckpt_path: a file, a run directory, `best` or `last`")
@@ -150,27 +166,41 @@ class CLI(LightningCLI):
         """Choose the run's directory, keeping the configuration as it was before that went into it."""
         config = self.config[self.subcommand]
         config.name = config.name or self.default_name or config.model.class_path.rpartition(".")[2]
+        check_name(config.name)
+        loggers = _listed(config.trainer.logger)
+        unplaced = [logger for logger in loggers if _is_unplaced(logger)]
+        for logger in unplaced:
+            logger.init_args.save_dir = ""  # in the record; the run's directory is filled in below
         record = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False))
         self.record = {key: value for key, value in record.items() if key != "ckpt_path"}
 
-        self.changes = {}
+        own_run = self.own_run if config.name == self.resumed.get("config", {}).get("name") else None
+        self.changes, self.test_is_left = {}, False
         if self.resumed and self.subcommand == "fit":
             self.changes = differences(self.resumed.get("config", self.record), self.record)
             for option, (old, new) in self.changes.items():
                 _say(f"      {option}: {old} -> {new}")
-            check_resumable(self.resumed, self.changes)
+            if own_run and config.test_after_fit:
+                self.test_is_left = is_untested(self.resumed, self.changes, own_run / "metrics.csv")
+            check_resumable(self.resumed, self.changes, self.test_is_left)
+            if self.test_is_left:
+                _say("      its training is finished, its test is not: testing it")
+            if self.from_elsewhere:
+                theirs = self.resumed.get("config", {}).get("trainer", {})
+                check_places(self.record["trainer"], theirs, self.own_flags, self.own_configs)
 
-        directory = Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
-        if self.own_run and config.name == self.resumed.get("config", {}).get("name"):
-            directory = self.own_run
-            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        directory = own_run or Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
+            if not own_run:
+                directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
+            if self.subcommand == "fit":
+                lock_run(directory)
+            if own_run:
                 rewind_metrics(directory / "metrics.csv", self.resumed["global_step"])
-        elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
-            directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
         config.trainer.default_root_dir = str(directory)
-        loggers = _listed(config.trainer.logger)
-        for logger in loggers:
+        for logger in unplaced:
             logger.init_args.save_dir = str(directory)
+        for logger in loggers:
             if logger.class_path.endswith(".RunWandbLogger"):
                 config.wandb.job_type = config.wandb.job_type or self.subcommand
                 logger.init_args.options = config.wandb
@@ -226,7 +256,7 @@ class CLI(LightningCLI):
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
-        trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        trainer.callbacks += [RunConfig(self.record, self.command), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
@@ -234,6 +264,9 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
+        if self.test_is_left:
+            self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
+            return
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
 
     def before_validate(self) -> None:
@@ -248,7 +281,7 @@ class CLI(LightningCLI):
         Raises:
             UserError: Not one step was trained.
         """
-        if self.trainer.global_step == self.resumed.get("global_step", 0):
+        if self.trainer.global_step == self.resumed.get("global_step", 0) and not self.test_is_left:
             raise UserError(
                 f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
             )
@@ -285,6 +318,20 @@ def _say(line: str) -> None:
 def _listed(value: Any) -> list[jsonargparse.Namespace]:
     """Return the classes that a value asks for, which may be one, a list of them, null, true or false."""
     return [item for item in _as_list(value) if isinstance(item, jsonargparse.Namespace)]
+
+
+def _is_unplaced(logger: jsonargparse.Namespace) -> bool:
+    """Say whether a logger writes into the run's directory, as its `save_dir` is empty or the default of its class.
+
+    Raises:
+        UserError: It is one of this project, which write nowhere else.
+    """
+    module, _, name = logger.class_path.rpartition(".")
+    save_dir = inspect.signature(getattr(importlib.import_module(module), name)).parameters.get("save_dir")
+    unplaced = save_dir is not None and logger.init_args.save_dir in ("", None, save_dir.default)
+    if module.startswith("leyden.") and save_dir is not None and not unplaced:
+        raise UserError(f"{name} writes into the run's directory: leave its save_dir out")
+    return unplaced
 
 
 def _as_list(value: Any) -> list[Any]:

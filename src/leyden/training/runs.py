@@ -6,28 +6,56 @@ runs/<name>/<time>/          one run of `leyden fit`
     checkpoints/last.ckpt    where a resumed run goes on
     checkpoints/previous.ckpt    the last.ckpt before it
     metrics.csv, curves.png
+    launch.json              under SLURM and torchrun: the command, which goes on here when it is started again
+    .lock                    held by the process that trains here
 runs/<name>/<time>_test/     one evaluation, likewise _validate and _predict
+
+A name may be a path: --name group/a makes runs/group/a/<time>/.
 """
 
+import errno
+import fcntl
 import itertools
+import json
 import logging
 import os
+import re
 import shutil
+import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.errors import UserError
 from leyden.training.checkpoint_io import read_checkpoint
-from leyden.training.record import read_rows
+from leyden.training.record import is_evaluation, read_rows
 
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+LAUNCH, LOCK = "launch.json", ".lock"
+TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # how the name of a run's directory begins
 _made: list[Path] = []  # the folders that this process has made for its run, innermost first
-EVALUATIONS = ("_validate", "_test", "_predict")  # how the directories of those commands end
+_locks: list[TextIO] = []  # the open files by which this process holds its run
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that would place the run outside of the directory of all runs.
+
+    Raises:
+        UserError: It would.
+    """
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UserError(
+            f"--name {name} is no folder in {RUNS}/: give a name, or a path below it such as group/a; "
+            f"--trainer.default_root_dir chooses another place than {RUNS}/"
+        )
 
 
 def make_run_directory(parent: Path, suffix: str = "") -> Path:
@@ -36,7 +64,7 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
     Raises:
         UserError: The directory cannot be written.
     """
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + _slurm_job() + suffix
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + suffix
     for number in itertools.count(1):
         directory = parent / (time if number == 1 else f"{time}-{number}")
         new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
@@ -53,30 +81,111 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
     raise AssertionError
 
 
-def leave_run(refused: bool) -> None:
-    """Remove what this process has made for a run that left nothing, or that was refused before it trained.
+def lock_run(directory: Path) -> None:
+    """Hold a run's directory until this process ends, however it ends, so that no other trains in it.
 
-    As the newest it would be what `last` means.
+    A POSIX lock belongs to one process. One of `flock` would be inherited by forked workers, which outlive a kill.
+
+    Raises:
+        UserError: Another process holds it, or the directory cannot be written.
     """
-    if _made and refused and not (_made[0] / "metrics.csv").exists() and not any(_made[0].glob("checkpoints/*.ckpt")):
-        shutil.rmtree(_made[0], ignore_errors=True)
+    try:
+        file = (directory / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the run to {directory} ({error.strerror})") from error
+    _locks.append(file)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{directory} is being trained by {holder}: wait for its end, or stop it") from error
+        log.warning("%s cannot be locked (%s): do not train in it twice at once", directory, error.strerror)
+        return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+
+
+def leave_run(refused: bool) -> None:
+    """Release the run, and remove what was made for one that left nothing, or was refused before it trained."""
+    while _locks:
+        _locks.pop().close()
+    if _made:
+        with suppress(OSError):  # it is gone
+            files = {file.name for file in _made[0].iterdir()} - {LOCK}
+            if not files or (refused and "metrics.csv" not in files and not _has_checkpoint(_made[0])):
+                shutil.rmtree(_made[0])
     for folder in _made:
         with suppress(OSError):  # there is something in it, or it is gone
             folder.rmdir()
     _made.clear()
 
 
-def _slurm_job() -> str:
-    """Return what ends a run's directory under SLURM, so that the job finds it when it is queued again."""
-    return f"_job{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else ""
+def _launches() -> dict[str, int]:
+    """Return what has started this process, SLURM or torchrun or both, and how often each has started it again.
+
+    Raises:
+        UserError: torchrun may start it again on several nodes, without an id that is the same on all of them.
+    """
+    env, launches = os.environ, {}
+    if "SLURM_JOB_ID" in env:
+        launches[f"slurm {env['SLURM_JOB_ID']}"] = int(env.get("SLURM_RESTART_COUNT", 0))
+    if "TORCHELASTIC_RUN_ID" in env:
+        launch = env["TORCHELASTIC_RUN_ID"]
+        if launch == "none":  # torchrun was given neither --rdzv-id nor --standalone
+            if int(env.get("GROUP_WORLD_SIZE", 1)) > 1 and int(env.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
+                raise UserError(
+                    "torchrun --max-restarts on several nodes needs --rdzv-id, a new one for each launch: by it the "
+                    "run is found again after a restart"
+                )
+            launch = f"{socket.gethostname()} {os.getppid()}"  # its agent, which outlives the restart
+        launches[f"torchrun {launch}"] = int(env.get("TORCHELASTIC_RESTART_COUNT", 0))
+    return launches
 
 
-def requeued_run(root: Path) -> str | None:
-    """Return the run that this SLURM job began before it was queued again, or None."""
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
-        return None
-    runs = (file.parents[1] for file in root.glob(f"*/*{_slurm_job()}/checkpoints/{LAST}"))
-    return max(map(str, runs), default=None)
+def record_launch(directory: Path, command: list[str]) -> None:
+    """Write down the launch to which a run belongs, if any, and its command, for `restarted_run`."""
+    if launches := _launches():
+        part = directory / f".{LAUNCH}.part"
+        part.write_text(json.dumps({"launches": list(launches), "command": command}), encoding="utf-8")
+        part.replace(directory / LAUNCH)
+
+
+def restarted_run(root: Path, command: list[str]) -> Path | None:
+    """Return the run that SLURM or torchrun has interrupted and now starts again, or None.
+
+    One that has saved no checkpoint yet begins anew.
+
+    Args:
+        root: The directory of all runs.
+        command: The words after `leyden`; one launch may have several commands.
+    """
+    restarted = {launch for launch, count in _launches().items() if count > 0}
+    for run in reversed(_runs(root)) if restarted else ():
+        with suppress(OSError, ValueError):  # most runs have none
+            record = json.loads((run / LAUNCH).read_text(encoding="utf-8"))
+            if record["command"] == command and restarted.intersection(record["launches"]) and _has_checkpoint(run):
+                return run
+    return None
+
+
+def _runs(root: Path) -> list[Path]:
+    """Return the runs of training below a folder, the oldest first."""
+
+    def found() -> Iterator[Path]:
+        for folder, folders, files in os.walk(root, followlinks=True):
+            if TIME.match(Path(folder).name):
+                folders.clear()  # what is in a run is no run
+                if "config.yaml" in files:
+                    yield Path(folder)
+
+    return sorted((run for run in found() if not is_evaluation(run)), key=lambda run: run.name)
+
+
+def _has_checkpoint(run: Path) -> bool:
+    return any(run.glob("checkpoints/*.ckpt"))
 
 
 def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> Path:
@@ -93,17 +202,34 @@ def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> 
     """
     path = Path(wanted)
     if wanted in ("best", "last"):
-        runs = [file.parent for file in root.glob(f"{name or '*'}/*/config.yaml")]
-        runs = [run for run in runs if not run.name.endswith(EVALUATIONS)]
+        runs, empty = _runs(root / (name or "")), []
+        while runs and not _has_checkpoint(runs[-1]):
+            empty.append(runs.pop().name)
         if not runs:
             raise UserError(
-                f"there is no run in {root / (name or '*')}; train first with `leyden fit`, "
+                f"there is no run in {root / (name or '*')} with a checkpoint; train first with `leyden fit`, "
                 "or give --ckpt_path a file or a run directory"
             )
-        path, default = max(runs, key=lambda run: run.name), wanted  # a directory's name is its time
+        if empty:
+            rank_zero_only(log.warning)("passed over, as no checkpoint was saved: %s", " ".join(empty))
+        path, default = runs[-1], wanted
     if path.is_dir():
-        return _newest_whole(path) if default == "last" else _existing(path / "checkpoints" / BEST)
+        return _newest_whole(path) if default == "last" else _best(path)
     return _existing(path)
+
+
+def _best(run: Path) -> Path:
+    """Return a run's best checkpoint: best.ckpt, or the one that its newest checkpoint names as the best."""
+    folder = run / "checkpoints"
+    others = [] if (folder / BEST).is_file() else sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
+    for file in others:
+        with suppress(UserError):  # damaged
+            for state in read_checkpoint(file).get("callbacks", {}).values():
+                best = Path(state.get("best_model_path", "") if isinstance(state, dict) else "")
+                for path in (folder / best.name, best):  # the run may have been moved
+                    if path.is_file():
+                        return path
+    return _existing(folder / BEST)
 
 
 def _existing(path: Path) -> Path:
