@@ -25,6 +25,7 @@ from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
+from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
@@ -44,7 +45,6 @@ from leyden.training.runs import (
     find_checkpoint,
     lock_run,
     make_run_directory,
-    restarted_run,
 )
 from leyden.training.tracking import RunWandbLogger, WandbOptions
 
@@ -247,6 +247,7 @@ class CLI(LightningCLI):
             UserError: An argument has a value that the Trainer does not know.
         """
         plugins = self._get(self.config_init, "trainer.plugins") or []
+        renew_store()
         try:
             trainer = super().instantiate_trainer(plugins=[*_as_list(plugins), SafeCheckpointIO()], **kwargs)
         except (ValueError, MisconfigurationException, ModuleNotFoundError) as error:

@@ -21,8 +21,6 @@ from leyden.training.runs import (
     leave_run,
     lock_run,
     make_run_directory,
-    record_launch,
-    restarted_run,
 )
 
 
@@ -99,42 +97,6 @@ def test_best_is_the_one_that_the_newest_checkpoint_names(tmp_path: Path) -> Non
     moved = last.with_name(best.name)  # it was in the run, and the run was moved
     shutil.copy(last, moved)
     assert find_checkpoint(str(last.parents[1]), tmp_path, None, "best") == moved
-
-
-def test_a_run_that_is_started_again_is_found_by_its_launch_and_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
-        monkeypatch.delenv(name, raising=False)
-    run = checkpoint(tmp_path, "a", "2026-01-01_00-00-00", "last").parents[1]
-    other = checkpoint(tmp_path, "b", "2026-01-02_00-00-00", "last").parents[1]
-    record_launch(run, ["fit"])
-    assert not (run / "launch.json").exists()  # nothing has launched it
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    record_launch(run, ["fit"])
-    record_launch(other, ["fit", "--name", "b"])
-    assert restarted_run(tmp_path, ["fit"]) is None  # the first start
-    for restarts in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"):
-        with monkeypatch.context() as patch:
-            patch.setenv(restarts, "1")
-            assert restarted_run(tmp_path, ["fit"]) == run
-            assert restarted_run(tmp_path, ["fit", "--name", "b"]) == other
-            assert restarted_run(tmp_path, ["fit", "--name", "c"]) is None
-            patch.setenv("SLURM_JOB_ID", "8")
-            patch.setenv("TORCHELASTIC_RUN_ID", "another")
-            assert restarted_run(tmp_path, ["fit"]) is None
-    (run / "checkpoints" / "last.ckpt").unlink()
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert restarted_run(tmp_path, ["fit"]) is None  # it begins anew
-
-
-def test_restarts_on_several_nodes_need_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
-    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="--rdzv-id"):
-        restarted_run(tmp_path, ["fit"])
 
 
 def hold(directory: Path, answer: Connection) -> None:

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torchmetrics.classification import MulticlassAccuracy
 
 from leyden.models.base import Classifier
-from leyden.training.runs import record_launch
+from leyden.training.launches import record_launch
 
 
 class RunConfig(Callback):

@@ -16,7 +16,6 @@ A name may be a path: --name group/a makes runs/group/a/<time>/.
 import errno
 import fcntl
 import itertools
-import json
 import logging
 import os
 import re
@@ -38,7 +37,7 @@ from leyden.training.record import is_evaluation, read_rows
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-LAUNCH, LOCK = "launch.json", ".lock"
+LOCK = ".lock"
 TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # how the name of a run's directory begins
 _made: list[Path] = []  # the folders that this process has made for its run, innermost first
 _locks: list[TextIO] = []  # the open files by which this process holds its run
@@ -115,7 +114,7 @@ def leave_run(refused: bool) -> None:
     if _made:
         with suppress(OSError):  # it is gone
             files = {file.name for file in _made[0].iterdir()} - {LOCK}
-            if not files or (refused and "metrics.csv" not in files and not _has_checkpoint(_made[0])):
+            if not files or (refused and "metrics.csv" not in files and not has_checkpoint(_made[0])):
                 shutil.rmtree(_made[0])
     for folder in _made:
         with suppress(OSError):  # there is something in it, or it is gone
@@ -123,55 +122,7 @@ def leave_run(refused: bool) -> None:
     _made.clear()
 
 
-def _launches() -> dict[str, int]:
-    """Return what has started this process, SLURM or torchrun or both, and how often each has started it again.
-
-    Raises:
-        UserError: torchrun may start it again on several nodes, without an id that is the same on all of them.
-    """
-    env, launches = os.environ, {}
-    if "SLURM_JOB_ID" in env:
-        launches[f"slurm {env['SLURM_JOB_ID']}"] = int(env.get("SLURM_RESTART_COUNT", 0))
-    if "TORCHELASTIC_RUN_ID" in env:
-        launch = env["TORCHELASTIC_RUN_ID"]
-        if launch == "none":  # torchrun was given neither --rdzv-id nor --standalone
-            if int(env.get("GROUP_WORLD_SIZE", 1)) > 1 and int(env.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
-                raise UserError(
-                    "torchrun --max-restarts on several nodes needs --rdzv-id, a new one for each launch: by it the "
-                    "run is found again after a restart"
-                )
-            launch = f"{socket.gethostname()} {os.getppid()}"  # its agent, which outlives the restart
-        launches[f"torchrun {launch}"] = int(env.get("TORCHELASTIC_RESTART_COUNT", 0))
-    return launches
-
-
-def record_launch(directory: Path, command: list[str]) -> None:
-    """Write down the launch to which a run belongs, if any, and its command, for `restarted_run`."""
-    if launches := _launches():
-        part = directory / f".{LAUNCH}.part"
-        part.write_text(json.dumps({"launches": list(launches), "command": command}), encoding="utf-8")
-        part.replace(directory / LAUNCH)
-
-
-def restarted_run(root: Path, command: list[str]) -> Path | None:
-    """Return the run that SLURM or torchrun has interrupted and now starts again, or None.
-
-    One that has saved no checkpoint yet begins anew.
-
-    Args:
-        root: The directory of all runs.
-        command: The words after `leyden`; one launch may have several commands.
-    """
-    restarted = {launch for launch, count in _launches().items() if count > 0}
-    for run in reversed(_runs(root)) if restarted else ():
-        with suppress(OSError, ValueError):  # most runs have none
-            record = json.loads((run / LAUNCH).read_text(encoding="utf-8"))
-            if record["command"] == command and restarted.intersection(record["launches"]) and _has_checkpoint(run):
-                return run
-    return None
-
-
-def _runs(root: Path) -> list[Path]:
+def all_runs(root: Path) -> list[Path]:
     """Return the runs of training below a folder, the oldest first."""
 
     def found() -> Iterator[Path]:
@@ -184,7 +135,8 @@ def _runs(root: Path) -> list[Path]:
     return sorted((run for run in found() if not is_evaluation(run)), key=lambda run: run.name)
 
 
-def _has_checkpoint(run: Path) -> bool:
+def has_checkpoint(run: Path) -> bool:
+    """Say whether a run has saved anything to go on from."""
     return any(run.glob("checkpoints/*.ckpt"))
 
 
@@ -202,8 +154,8 @@ def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> 
     """
     path = Path(wanted)
     if wanted in ("best", "last"):
-        runs, empty = _runs(root / (name or "")), []
-        while runs and not _has_checkpoint(runs[-1]):
+        runs, empty = all_runs(root / (name or "")), []
+        while runs and not has_checkpoint(runs[-1]):
             empty.append(runs.pop().name)
         if not runs:
             raise UserError(
