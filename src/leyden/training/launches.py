@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from leyden.errors import UserError
 from leyden.training.runs import all_runs, has_checkpoint
