@@ -142,7 +142,7 @@ class CLI(LightningCLI):
             in_run = path.parent.name == "checkpoints" and (run / "config.yaml").is_file()
             if subcommand == "fit" and in_run and (not Path(given.ckpt_path).is_file() or path.name == LAST):
                 self.own_run = run
-            self.from_elsewhere = root.resolve() not in path.resolve().parents
+            self.from_elsewhere = None if root.resolve() in path.resolve().parents else run
             first = [] if restarted else [f"--config={json.dumps(self._remembered(subcommand))}"]
             flags.append(f"--ckpt_path={path}")
         elif subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
@@ -186,7 +186,10 @@ class CLI(LightningCLI):
             if self.test_is_left:
                 _say("      its training is finished, its test is not: testing it")
             if self.from_elsewhere:
-                theirs = self.resumed.get("config", {}).get("trainer", {})
+                theirs = dict(self.resumed.get("config", {}).get("trainer", {}))
+                home = Path(theirs.get("default_root_dir") or RUNS) / self.resumed.get("config", {}).get("name", "")
+                if self.from_elsewhere.parent.resolve() == home.resolve():
+                    theirs.pop("default_root_dir", None)  # the user has named that folder by the checkpoint's path
                 check_places(self.record["trainer"], theirs, self.own_flags, self.own_configs)
 
         directory = own_run or Path(config.trainer.default_root_dir or RUNS).absolute() / config.name

@@ -94,3 +94,11 @@ def test_a_checkpoint_from_elsewhere_writes_outside_of_the_run_only_where_its_us
     torch.save(checkpoint, "named.ckpt")
     assert main(["fit", "--ckpt_path", "named.ckpt", "--trainer.max_epochs=2", "--config", "../here/own.yaml"]) == 2
     assert "is no folder in runs/" in capfd.readouterr().err
+
+
+def test_a_run_in_another_place_goes_on_there_by_its_directory_alone() -> None:
+    assert main([*SHORT, "--trainer.default_root_dir=other"]) == 0
+    (run,) = Path("other", "convnet_digits").iterdir()
+    assert main(["fit", "--ckpt_path", str(run), "--trainer.max_epochs=2"]) == 0
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert not Path("runs").exists()
