@@ -35,6 +35,7 @@ from leyden.training.resume import (
     check_resumable,
     check_weights_fit,
     differences,
+    is_finished,
     is_untested,
 )
 from leyden.training.runs import (
@@ -129,9 +130,9 @@ class CLI(LightningCLI):
         self.own_flags, self.own_configs = list(flags), given.config
         first = []
         root = Path(given.root or RUNS)
-        restarted = restarted_run(root, self.command) if subcommand == "fit" else None
-        if restarted:  # its config.yaml is what this command came to, also where that went on from another checkpoint
-            given.ckpt_path, given.config, flags = str(restarted), [str(restarted / "config.yaml")], []
+        self.restarted = restarted_run(root, self.command) if subcommand == "fit" else None
+        if self.restarted:  # its config.yaml is what this command came to, also if that went on from another checkpoint
+            given.ckpt_path, given.config, flags = str(self.restarted), [str(self.restarted / "config.yaml")], []
         if given.ckpt_path:
             default = "last" if subcommand == "fit" else "best"
             path = find_checkpoint(given.ckpt_path, root, given.name or self.default_name, default)
@@ -143,7 +144,7 @@ class CLI(LightningCLI):
             if subcommand == "fit" and in_run and (not Path(given.ckpt_path).is_file() or path.name == LAST):
                 self.own_run = run
             self.from_elsewhere = None if root.resolve() in path.resolve().parents else run
-            first = [] if restarted else [f"--config={json.dumps(self._remembered(subcommand))}"]
+            first = [] if self.restarted else [f"--config={json.dumps(self._remembered(subcommand))}"]
             flags.append(f"--ckpt_path={path}")
         elif subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
             raise UserError(f"`leyden {subcommand}` needs --ckpt_path: a file, a run directory, `best` or `last`")
@@ -182,6 +183,9 @@ class CLI(LightningCLI):
                 _say(f"      {option}: {old} -> {new}")
             if own_run and config.test_after_fit:
                 self.test_is_left = is_untested(self.resumed, self.changes, own_run / "metrics.csv")
+            if self.restarted and is_finished(self.resumed, self.changes) and not self.test_is_left:
+                _say("      finished before it was started again")
+                raise SystemExit(0)
             check_resumable(self.resumed, self.changes, self.test_is_left)
             if self.test_is_left:
                 _say("      its training is finished, its test is not: testing it")

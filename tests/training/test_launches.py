@@ -8,8 +8,10 @@ import pytest
 from torch.distributed import TCPStore
 
 from leyden.errors import UserError
+from leyden.main import main
 from leyden.training.launches import record_launch, renew_store, restarted_run
 
+from .test_places import SHORT
 from .test_runs import checkpoint
 
 
@@ -43,6 +45,23 @@ def test_a_run_that_is_started_again_is_found_by_its_launch_and_command(
     (run / "checkpoints" / "last.ckpt").unlink()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert restarted_run(tmp_path, ["fit"]) is None  # it begins anew
+
+
+def test_a_job_that_is_queued_again_passes_over_the_command_that_it_has_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert main(SHORT) == 0
+    capfd.readouterr()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(SystemExit) as end:
+        main(SHORT)
+    assert end.value.code == 0
+    assert "finished before it was started again" in capfd.readouterr().out
+    assert len(list(Path("runs", "convnet_digits").iterdir())) == 1
+    assert main([*SHORT, "--seed_everything=1"]) == 0  # another command of the job, which has not begun
+    assert len(list(Path("runs", "convnet_digits").iterdir())) == 2
 
 
 def test_restarts_on_several_nodes_need_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,12 +95,13 @@ def _is_place(key: str, value: str) -> bool:
 
 def is_untested(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], metrics: Path) -> bool:
     """Say whether a run has ended its training, but not the test that follows, by the rows of its `metrics.csv`."""
-    if not _is_finished(checkpoint, changes) or not metrics.exists():
+    if not is_finished(checkpoint, changes) or not metrics.exists():
         return False
     return not any(name.startswith("test") for row in read_rows(metrics).values() for name in row)
 
 
-def _is_finished(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> bool:
+def is_finished(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> bool:
+    """Say whether a run has ended its training and is not asked for more."""
     return bool(checkpoint.get("finished")) and not any(option in LIMITS for option in changes)
 
 
@@ -119,7 +120,7 @@ def check_resumable(
     """
     if "optimizer_states" not in checkpoint:
         raise UserError("this checkpoint holds no state of an optimizer, so training cannot go on from it")
-    if _is_finished(checkpoint, changes) and not test_is_left:
+    if is_finished(checkpoint, changes) and not test_is_left:
         raise UserError(
             f"this run is finished, at epoch {checkpoint['epoch']} and step {checkpoint['global_step']}: "
             "test it with `leyden test`, or raise --trainer.max_epochs to go on"
