@@ -181,7 +181,7 @@ class CLI(LightningCLI):
             self.changes = differences(self.resumed.get("config", self.record), self.record)
             for option, (old, new) in self.changes.items():
                 _say(f"      {option}: {old} -> {new}")
-            if own_run and config.test_after_fit:
+            if own_run and config.test_after_fit and config.trainer.limit_test_batches != 0:
                 self.test_is_left = is_untested(self.resumed, self.changes, own_run / "metrics.csv")
             if self.restarted and is_finished(self.resumed, self.changes) and not self.test_is_left:
                 _say("      finished before it was started again")

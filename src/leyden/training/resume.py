@@ -86,10 +86,10 @@ def _strings(value: Any, key: str = "trainer") -> Iterator[tuple[str, str]]:
 
 
 def _is_place(key: str, value: str) -> bool:
-    """Say whether an option of the trainer names a folder, or a file outside of the run, or an address."""
-    names_folder = (
-        bool(value) and key.endswith(("dir", "directory", "folder", "path")) and not key.endswith("class_path")
-    )
+    """Say whether an option of the trainer names a folder, a file outside of the run, or an address."""
+    if key.endswith("class_path"):
+        return False
+    names_folder = value != "" and key.endswith(("dir", "directory", "folder", "path"))
     return names_folder or value.startswith(("/", "~", "file:")) or "://" in value or ".." in Path(value).parts
 
 
