@@ -52,6 +52,7 @@ def test_a_run_leaves_its_files_and_no_others() -> None:
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
+        ".lock",
     }
     assert (run / "curves.png").read_bytes().startswith(PNG)
 
@@ -255,7 +256,8 @@ def test_switching_off_logger_checkpoints_summary_and_bar_leaves_nothing_of_them
     with caplog.at_level("INFO"):
         assert main([*SHORT, *(f"--trainer.{name}=false" for name in switches)]) == 0
     (run,) = runs()
-    assert {file.name for file in run.iterdir()} == {"config.yaml", "confusion.png", "confusion.csv", "mistakes.png"}
+    files = {file.name for file in run.iterdir()}
+    assert files == {"config.yaml", "confusion.png", "confusion.csv", "mistakes.png", ".lock"}
     assert "network.conv2" not in caplog.text
 
 

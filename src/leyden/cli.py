@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -31,18 +32,28 @@ from leyden.training.compatibility import check_options, check_parts
 from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.finders import FINDERS, KeepFound
 from leyden.training.finetuning import ResumedFinetuning
+from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
-from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
+from leyden.training.resume import (
+    ChangedOptimizer,
+    check_places,
+    check_resumable,
+    check_weights_fit,
+    differences,
+    is_finished,
+    is_untested,
+)
 from leyden.training.run_config import plain_config
 from leyden.training.runs import (
     LAST,
     RUNS,
     best_scores,
+    check_name,
     find_checkpoint,
+    lock_run,
     make_run_directory,
-    requeued_run,
 )
 from leyden.training.tracking import RunWandbLogger, WandbOptions
 
@@ -132,10 +143,13 @@ class CLI(LightningCLI):
         self.default_name = next(iter(experiments), None)
         self.resumed: dict[str, Any] = {}
         self.own_run: Path | None = None  # the directory in which a resumed run goes on
+        self.command = [subcommand, *words]
+        self.own_flags, self.own_configs = list(flags), given.config
         first = []
         root = Path(given.root or RUNS)
-        if subcommand == "fit" and not given.ckpt_path:
-            given.ckpt_path = requeued_run(root)
+        self.restarted = restarted_run(root, self.command) if subcommand == "fit" else None
+        if self.restarted:  # its config.yaml is what this command came to, also if that went on from another checkpoint
+            given.ckpt_path, given.config, flags = str(self.restarted), [str(self.restarted / "config.yaml")], []
         if given.ckpt_path:
             default = "last" if subcommand == "fit" else "best"
             path = find_checkpoint(given.ckpt_path, root, given.name or self.default_name, default)
@@ -143,9 +157,12 @@ class CLI(LightningCLI):
             kind = ", averaged weights" if "averaging_state" in self.resumed and subcommand != "fit" else ""
             _say(f"from  {_short(str(path))}, step {self.resumed.get('global_step')}{kind}")
             # from any other file of a run, a new one branches off
-            if subcommand == "fit" and (not Path(given.ckpt_path).is_file() or path.name == LAST):
-                self.own_run = path.absolute().parents[1]
-            first = [f"--config={json.dumps(self._remembered(subcommand))}"]
+            run = path.absolute().parents[1]
+            in_run = path.parent.name == "checkpoints" and (run / "config.yaml").is_file()
+            if subcommand == "fit" and in_run and (not Path(given.ckpt_path).is_file() or path.name == LAST):
+                self.own_run = run
+            self.from_elsewhere = None if root.resolve() in path.resolve().parents else run
+            first = [] if self.restarted else [f"--config={json.dumps(self._remembered(subcommand))}"]
             flags.append(f"--ckpt_path={path}")
         elif subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
             raise UserError(f"`leyden {subcommand}` needs --ckpt_path: a file, a run directory, `best` or `last`")
@@ -168,26 +185,46 @@ class CLI(LightningCLI):
         """Choose the run's directory, keeping the configuration as it was before that went into it."""
         config = self.config[self.subcommand]
         config.name = config.name or self.default_name or config.model.class_path.rpartition(".")[2]
+        check_name(config.name)
+        loggers = _listed(config.trainer.logger)
+        unplaced = [logger for logger in loggers if _is_unplaced(logger)]
+        for logger in unplaced:
+            logger.init_args.save_dir = ""  # in the record; the run's directory is filled in below
         self.record = plain_config(self._parser(self.subcommand), config)
 
-        self.changes = {}
+        own_run = self.own_run if config.name == self.resumed.get("config", {}).get("name") else None
+        self.changes, self.test_is_left = {}, False
         if self.resumed and self.subcommand == "fit":
             self.changes = differences(self.resumed.get("config", self.record), self.record)
             for option, (old, new) in self.changes.items():
                 _say(f"      {option}: {old} -> {new}")
-            check_resumable(self.resumed, self.changes)
+            if own_run and config.test_after_fit and config.trainer.limit_test_batches != 0:
+                self.test_is_left = is_untested(self.resumed, self.changes, own_run / "metrics.csv")
+            if self.restarted and is_finished(self.resumed, self.changes) and not self.test_is_left:
+                _say("      finished before it was started again")
+                raise SystemExit(0)
+            check_resumable(self.resumed, self.changes, self.test_is_left)
+            if self.test_is_left:
+                _say("      its training is finished, its test is not: testing it")
+            if self.from_elsewhere:
+                theirs = dict(self.resumed.get("config", {}).get("trainer", {}))
+                home = Path(theirs.get("default_root_dir") or RUNS) / self.resumed.get("config", {}).get("name", "")
+                if self.from_elsewhere.parent.resolve() == home.resolve():
+                    theirs.pop("default_root_dir", None)  # the user has named that folder by the checkpoint's path
+                check_places(self.record["trainer"], theirs, self.own_flags, self.own_configs)
 
-        directory = Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
-        if self.own_run and config.name == self.resumed.get("config", {}).get("name"):
-            directory = self.own_run
-            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        directory = own_run or Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
+            if not own_run:
+                directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
+            if self.subcommand == "fit":
+                lock_run(directory)
+            if own_run:
                 rewind_metrics(directory / "metrics.csv", logged_steps(self.resumed))
-        elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
-            directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
         config.trainer.default_root_dir = str(directory)
-        loggers = _listed(config.trainer.logger)
-        for logger in loggers:
+        for logger in unplaced:
             logger.init_args.save_dir = str(directory)
+        for logger in loggers:
             if logger.class_path.endswith(".RunWandbLogger"):
                 config.wandb.job_type = config.wandb.job_type or self.subcommand
                 logger.init_args.options = config.wandb
@@ -235,6 +272,7 @@ class CLI(LightningCLI):
         """
         plugins = _as_list(self._get(self.config_init, "trainer.plugins") or [])
         check_options(self._get(self.config_init, "trainer"), plugins)
+        renew_store()
         try:
             trainer = super().instantiate_trainer(plugins=[*plugins, SafeCheckpointIO()], **kwargs)
         except (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError) as error:
@@ -244,7 +282,7 @@ class CLI(LightningCLI):
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
-        run_config = RunConfig(self.record)
+        run_config = RunConfig(self.record, self.command)
         trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
@@ -258,6 +296,9 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
         check_parts(self.trainer)
+        if self.test_is_left:
+            self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
+            return
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
         make_resumable(self.model, self.datamodule)
 
@@ -273,7 +314,7 @@ class CLI(LightningCLI):
         Raises:
             UserError: Not one step was trained.
         """
-        if self.trainer.global_step == self.resumed.get("global_step", 0):
+        if self.trainer.global_step == self.resumed.get("global_step", 0) and not self.test_is_left:
             raise UserError(
                 f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
             )
@@ -315,6 +356,20 @@ def _say(line: str) -> None:
 def _listed(value: Any) -> list[jsonargparse.Namespace]:
     """Return the classes that a value asks for, which may be one, a list of them, null, true or false."""
     return [item for item in _as_list(value) if isinstance(item, jsonargparse.Namespace)]
+
+
+def _is_unplaced(logger: jsonargparse.Namespace) -> bool:
+    """Say whether a logger writes into the run's directory, as its `save_dir` is empty or the default of its class.
+
+    Raises:
+        UserError: It is one of this project, which write nowhere else.
+    """
+    module, _, name = logger.class_path.rpartition(".")
+    save_dir = inspect.signature(getattr(importlib.import_module(module), name)).parameters.get("save_dir")
+    unplaced = save_dir is not None and logger.init_args.save_dir in ("", None, save_dir.default)
+    if module.startswith("leyden.") and save_dir is not None and not unplaced:
+        raise UserError(f"{name} writes into the run's directory: leave its save_dir out")
+    return unplaced
 
 
 def _as_list(value: Any) -> list[Any]:

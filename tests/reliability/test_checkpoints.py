@@ -4,6 +4,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.logs import rewind_metrics
 from leyden.training.resume import differences
 
-from .conftest import Server, is_running, run_of, wait_for
+from .conftest import Server, is_running, result, run_of, wait_for
 from .test_kills import FIT
 
 LAST = "checkpoints/last.ckpt"
@@ -257,13 +258,53 @@ def test_a_resume_that_finds_nothing_is_an_error(leyden: Server) -> None:
     assert not list(Path().glob("runs/*"))
 
 
-def test_a_run_killed_before_its_first_checkpoint_is_no_reason_to_take_an_older_one(leyden: Server, run: Path) -> None:
+def test_last_passes_over_a_run_that_was_killed_before_its_first_checkpoint(leyden: Server, run: Path) -> None:
     newer = run.with_name("9999-01-01_00-00-00")
     newer.mkdir()
     shutil.copy(run / "config.yaml", newer)
-    code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "run")
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2")
+    assert code == 0, text
+    assert f"passed over, as no checkpoint was saved: {newer.name}" in text
+    assert f"from  {run}/checkpoints/last.ckpt" in text
+    code, text = leyden.run("fit", "--ckpt_path", str(newer))
     assert code == 2
     assert f"no checkpoint to go on from in {newer}: it ended before the first was saved" in text
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_test_after_fit_is_tested_when_it_is_started_again(leyden: Server) -> None:
+    again = [*FIT, "--trainer.max_epochs=1", "--test_after_fit=true"]
+    assert leyden.run(*again, "--name", "whole")[0] == 0
+    assert leyden.run(*again, "--name", "killed", at=("setup", 2, signal.SIGKILL))[0] == -9  # the test's
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "killed", "--test_after_fit=false")
+    assert code == 2
+    assert "error: this run is finished, at epoch 1 and step 39" in text
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "killed")
+    assert code == 0, text
+    assert "its training is finished, its test is not" in text
+    assert result("killed") == result("whole")
+    assert "test/acc" in result("whole")[1]
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "killed")
+    assert code == 2
+    assert "error: this run is finished, at epoch 1 and step 39" in text
+
+
+@pytest.mark.slow
+def test_a_run_that_is_being_trained_is_not_resumed_by_another_process(leyden: Server) -> None:
+    first = leyden.start(*FIT, "--trainer.max_epochs=100", "--name", "run")
+    run = wait_for("runs/run/*/checkpoints/last.ckpt").parents[1]
+    wait_for("runs/run/*/metrics.csv")
+    first.kill(signal.SIGSTOP)
+    files = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=200")
+    assert code == 2, text
+    assert f"is being trained by process {first.pid} on " in text
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == files
+    first.kill()
+    first.kill(signal.SIGCONT)
+    assert first.wait() == -9
+    code, text = leyden.run("fit", "--ckpt_path", "last", at=("on_train_batch_end", 2, signal.SIGTERM))
+    assert code == 143, text
 
 
 def test_rows_after_the_checkpoint_and_half_rows_are_taken_out(tmp_path: Path) -> None:

@@ -34,6 +34,21 @@ def test_metrics_are_read_by_name_without_the_empty_cells(run: Path) -> None:
     }
 
 
+def test_a_row_without_an_epoch_takes_that_of_the_next_row_or_of_the_last(run: Path) -> None:
+    rows = "epoch,step,lr,val/loss,note\n,0,0.1,,\n0,9,,2.0,\n,10,0.2,,slow\n1,19,,1.0,\n,20,0.3,,\n1,2"
+    (run / "metrics.csv").write_text(rows)
+    curves = read_metrics(run / "metrics.csv")
+    assert curves == {"lr": ([0, 1, 1], [0.1, 0.2, 0.3]), "val/loss": ([0, 1], [2.0, 1.0])}
+    draw_curves(run)
+
+
+def test_without_any_epoch_nothing_is_drawn(run: Path) -> None:
+    (run / "metrics.csv").write_text("step,val/loss\n9,2.0\n")
+    assert read_metrics(run / "metrics.csv") == {}
+    draw_curves(run)
+    assert not (run / "curves.png").exists()
+
+
 def test_curves_are_drawn_with_a_panel_for_each_metric_of_the_validation(run: Path) -> None:
     draw_curves(run)
     height, width, _ = matplotlib.image.imread(run / "curves.png").shape

@@ -1,5 +1,13 @@
 """Run directories, and the checkpoint that a word on the command line means."""
 
+import errno
+import fcntl
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -7,7 +15,13 @@ import torch
 
 from leyden.errors import UserError
 from leyden.training.checkpoint_io import read_checkpoint
-from leyden.training.runs import find_checkpoint, leave_run, make_run_directory
+from leyden.training.runs import (
+    check_name,
+    find_checkpoint,
+    leave_run,
+    lock_run,
+    make_run_directory,
+)
 
 
 def checkpoint(root: Path, name: str, time: str, which: str) -> Path:
@@ -36,6 +50,90 @@ def test_words_mean_the_newest_run_of_all_or_of_one_experiment(tmp_path: Path) -
     checkpoint(tmp_path, "c", "2026-01-03_00-00-00_test", "last")
     assert find_checkpoint("last", tmp_path, None, "best") == newer
     assert find_checkpoint("last", tmp_path, "b", "best") == older
+
+
+def test_last_and_best_pass_over_runs_without_a_checkpoint_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = checkpoint(tmp_path, "a", "2026-01-01_00-00-00", "best")
+    for name in ("2026-01-02_00-00-00", "2026-01-03_00-00-00"):  # as fast_dev_run leaves it, and a crash
+        empty = tmp_path / "a" / name
+        empty.mkdir()
+        (empty / "config.yaml").touch()
+    assert find_checkpoint("best", tmp_path, None, "last") == file
+    assert find_checkpoint("last", tmp_path, None, "best") == file
+    assert "passed over, as no checkpoint was saved: 2026-01-03_00-00-00 2026-01-02_00-00-00" in caplog.text
+
+
+def test_an_evaluation_in_the_same_second_is_no_run_either(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path, "a", "2026-01-01_00-00-00", "last")
+    checkpoint(tmp_path, "a", "2026-01-02_00-00-00_test-2", "last")
+    assert find_checkpoint("last", tmp_path, None, "best") == file
+
+
+def test_a_name_may_be_a_path(tmp_path: Path) -> None:
+    older = checkpoint(tmp_path, "group/a", "2026-01-01_00-00-00", "last")
+    newer = checkpoint(tmp_path, "group/b", "2026-01-02_00-00-00", "last")
+    assert find_checkpoint("last", tmp_path, None, "best") == newer
+    assert find_checkpoint("last", tmp_path, "group/a", "best") == older
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "."])
+def test_a_name_outside_of_the_runs_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="is no folder in runs/"):
+        check_name(name)
+
+
+def test_best_is_the_one_that_the_newest_checkpoint_names(tmp_path: Path) -> None:
+    last = checkpoint(tmp_path, "a", "2026-01-01_00-00-00", "last")
+    best = tmp_path / "out" / "epoch=1-step=3.ckpt"
+    states = {"LRFinder": 1, "ModelCheckpoint{'monitor': 'val/acc'}": {"best_model_path": str(best)}}
+    torch.save({"state_dict": {}, "global_step": 1, "callbacks": states}, last)
+    with pytest.raises(UserError, match="no checkpoint at"):
+        find_checkpoint("best", tmp_path, None, "best")
+    best.parent.mkdir()
+    shutil.copy(last, best)
+    assert find_checkpoint("best", tmp_path, None, "best") == best
+    moved = last.with_name(best.name)  # it was in the run, and the run was moved
+    shutil.copy(last, moved)
+    assert find_checkpoint(str(last.parents[1]), tmp_path, None, "best") == moved
+
+
+def hold(directory: Path, answer: Connection) -> None:
+    """Holds a run, and has a child, as a worker of a DataLoader is one."""
+    lock_run(directory)
+    child = os.fork()
+    if child:
+        answer.send(child)
+    time.sleep(60)
+
+
+def test_a_run_is_held_by_one_process_and_by_none_after_its_death(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    answer, question = fork.Pipe()
+    holder = fork.Process(target=hold, args=(tmp_path, question))
+    holder.start()
+    child = answer.recv()
+    with pytest.raises(UserError, match=rf"is being trained by process {holder.pid} on "):
+        lock_run(tmp_path)
+    leave_run(refused=False)
+    holder.kill()
+    holder.join()
+    lock_run(tmp_path)  # though its child is alive
+    leave_run(refused=False)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_where_the_file_system_has_no_locks_the_run_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    lock_run(tmp_path)
+    leave_run(refused=False)
+    assert "cannot be locked (No locks available)" in caplog.text
 
 
 def test_a_run_directory_means_its_default_checkpoint_and_a_file_itself(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torchmetrics.classification import MulticlassAccuracy
 
 from leyden.models.base import Classifier
+from leyden.training.launches import record_launch
 
 
 class RunConfig(Callback):
@@ -17,10 +18,12 @@ class RunConfig(Callback):
 
     Args:
         config: The configuration as plain data.
+        command: The words after `leyden`, by which a run that SLURM or torchrun starts again is found.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], command: list[str]) -> None:
         self.config = config
+        self.command = command
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml`."""
@@ -28,6 +31,7 @@ class RunConfig(Callback):
         if trainer.is_global_zero:
             text = yaml.safe_dump(self.config, sort_keys=False)
             (directory / "config.yaml").write_text(text, encoding="utf-8")
+            record_launch(directory, self.command)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration to the checkpoint as `config`."""

@@ -1,6 +1,7 @@
 """What the files of a run's directory say, read without torch."""
 
 import csv
+import re
 from pathlib import Path
 
 PALETTE = [  # told apart by the colour-blind as well (Okabe and Ito, 2008), the darkest first
@@ -19,22 +20,49 @@ def run_title(directory: Path) -> str:
     return f"{directory.parent.name} {directory.name}"
 
 
+def is_evaluation(directory: Path) -> bool:
+    """Say whether a run's directory is that of `leyden validate`, `test` or `predict`, by its name."""
+    return re.search(r"_(validate|test|predict)(-\d+)?$", directory.name) is not None
+
+
 def read_rows(file: Path) -> dict[int, dict[str, float]]:
-    """Read a `metrics.csv` into {step: {name: value}}, `epoch` among the names, without the cells that are empty."""
+    """Read a `metrics.csv` into {step: {name: value}}, `epoch` among the names where the row has one.
+
+    Cells that are empty or hold no number are left out, and so are rows that a kill has left incomplete.
+    """
     steps: dict[int, dict[str, float]] = {}
     with file.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
-            cells = {name: float(value) for name, value in row.items() if value and name != "step"}
-            steps.setdefault(int(row["step"]), {}).update(cells)
+            if None in row or None in row.values():  # more or fewer cells than the header
+                continue
+            cells = {name: number for name, cell in row.items() if (number := _number(cell)) is not None}
+            step = cells.pop("step", None)
+            if step is not None:
+                steps.setdefault(int(step), {}).update(cells)
     return steps
 
 
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
 def read_metrics(file: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Read a `metrics.csv` into {metric: (epochs, values)}."""
+    """Read a `metrics.csv` into {metric: (epochs, values)}.
+
+    A row without an epoch, as some callbacks log, takes that of the next row that has one, or else of the one before;
+    where no row has one, there is nothing to draw over.
+    """
+    rows = [row for _, row in sorted(read_rows(file).items())]
+    epoch = None
+    for row in [*reversed(rows), *rows]:  # filled from behind, then what is left at the end from before
+        epoch = row.setdefault("epoch", epoch) if epoch is not None else row.get("epoch")
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for row in read_rows(file).values():
+    for row in rows:
         for name, value in row.items():
-            if name != "epoch":
+            if name != "epoch" and "epoch" in row:
                 epochs, values = curves.setdefault(name, ([], []))
                 epochs.append(row["epoch"])
                 values.append(value)

@@ -1,10 +1,14 @@
 """What a resumed run may do otherwise than the run before, and how it is told."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from leyden.errors import UserError
+from leyden.training.record import read_rows
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs", "trainer.min_steps")
 ORDER = (  # what decides which samples a batch holds, and what an epoch adds up
@@ -39,15 +43,86 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_resumable(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
+def check_places(config: dict[str, Any], remembered: dict[str, Any], flags: list[str], files: list[str]) -> None:
+    """Refuse a checkpoint from elsewhere whose own configuration would have files written outside of the run.
+
+    Args:
+        config: The trainer's part of the configuration, before the run's directory is filled in.
+        remembered: The same part of the checkpoint's configuration.
+        flags: The user's own flags; a path in one is the user's choice.
+        files: Each --config, likewise.
+
+    Raises:
+        UserError: It would; each place is named.
+    """
+    texts = [flag.partition("=")[2] if flag.startswith("-") else flag for flag in flags]
+    texts += [Path(file).read_text(encoding="utf-8") if "{" not in file else file for file in files]  # or it is JSON
+    chosen = {value for text in texts for _, value in _strings(_yaml(text))}
+    theirs = {value for _, value in _strings(remembered)} - chosen
+    places = [f"{key} {value}" for key, value in _strings(config) if value in theirs and _is_place(key, value)]
+    if places:
+        raise UserError(
+            f"the checkpoint is from elsewhere, and its configuration would write outside of the run: "
+            f"{', '.join(places)}; give the same in a --config of your own to allow that, or give others"
+        )
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _strings(value: Any, key: str = "trainer") -> Iterator[tuple[str, str]]:
+    """Yield each text in a nested configuration with its dotted key; a class stands by its name in that."""
+    if isinstance(value, dict):
+        key += f".{value['class_path'].rpartition('.')[2]}" if isinstance(value.get("class_path"), str) else ""
+        for name, part in value.items():
+            yield from _strings(part, key if name == "init_args" else f"{key}.{name}")
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def _is_place(key: str, value: str) -> bool:
+    """Say whether an option of the trainer names a folder, a file outside of the run, or an address."""
+    if key.endswith("class_path"):
+        return False
+    names_folder = value != "" and key.endswith(("dir", "directory", "folder", "path"))
+    return names_folder or value.startswith(("/", "~", "file:")) or "://" in value or ".." in Path(value).parts
+
+
+def is_untested(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], metrics: Path) -> bool:
+    """Say whether a run has ended its training, but not the test that follows, by the rows of its `metrics.csv`."""
+    if not is_finished(checkpoint, changes) or not metrics.exists():
+        return False
+    return not any(name.startswith("test") for row in read_rows(metrics).values() for name in row)
+
+
+def is_finished(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> bool:
+    """Say whether a run has ended its training and is not asked for more."""
+    return bool(checkpoint.get("finished")) and not any(option in LIMITS for option in changes)
+
+
+def check_resumable(
+    checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], test_is_left: bool = False
+) -> None:
     """Refuse to resume what cannot go on as asked.
+
+    Args:
+        checkpoint: The checkpoint.
+        changes: {option: (old value, new value)}.
+        test_is_left: Whether a finished run has still to be tested.
 
     Raises:
         UserError: The run is finished, the file lacks what training needs, or a change does not fit what it holds.
     """
     if "optimizer_states" not in checkpoint:
         raise UserError("this checkpoint holds no state of an optimizer, so training cannot go on from it")
-    if checkpoint.get("finished") and not any(option in LIMITS for option in changes):
+    if is_finished(checkpoint, changes) and not test_is_left:
         raise UserError(
             f"this run is finished, at epoch {checkpoint['epoch']} and step {checkpoint['global_step']}: "
             "test it with `leyden test`, or raise --trainer.max_epochs to go on"

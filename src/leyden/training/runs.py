@@ -6,28 +6,55 @@ runs/<name>/<time>/          one run of `leyden fit`
     checkpoints/last.ckpt    where a resumed run goes on
     checkpoints/previous.ckpt    the last.ckpt before it
     metrics.csv, curves.png
+    launch.json              under SLURM and torchrun: the command, which goes on here when it is started again
+    .lock                    held by the process that trains here
 runs/<name>/<time>_test/     one evaluation, likewise _validate and _predict
+
+A name may be a path: --name group/a makes runs/group/a/<time>/.
 """
 
+import errno
+import fcntl
 import itertools
 import logging
 import os
+import re
 import shutil
+import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.errors import UserError
 from leyden.training.checkpoint_io import read_checkpoint
-from leyden.training.record import read_rows
+from leyden.training.record import is_evaluation, read_rows
 
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+LOCK = ".lock"
+TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # how the name of a run's directory begins
 _made: list[Path] = []  # the folders that this process has made for its run, innermost first
-EVALUATIONS = ("_validate", "_test", "_predict")  # how the directories of those commands end
+_locks: list[TextIO] = []  # the open files by which this process holds its run
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that would place the run outside of the directory of all runs.
+
+    Raises:
+        UserError: It would.
+    """
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UserError(
+            f"--name {name} is no folder in {RUNS}/: give a name, or a path below it such as group/a; "
+            f"--trainer.default_root_dir chooses another place than {RUNS}/"
+        )
 
 
 def make_run_directory(parent: Path, suffix: str = "") -> Path:
@@ -36,7 +63,7 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
     Raises:
         UserError: The directory cannot be written.
     """
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + _slurm_job() + suffix
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + suffix
     for number in itertools.count(1):
         directory = parent / (time if number == 1 else f"{time}-{number}")
         new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
@@ -53,30 +80,64 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
     raise AssertionError
 
 
-def leave_run(refused: bool) -> None:
-    """Remove what this process has made for a run that left nothing, or that was refused before it trained.
+def lock_run(directory: Path) -> None:
+    """Hold a run's directory until this process ends, however it ends, so that no other trains in it.
 
-    As the newest it would be what `last` means.
+    A POSIX lock belongs to one process. One of `flock` would be inherited by forked workers, which outlive a kill.
+
+    Raises:
+        UserError: Another process holds it, or the directory cannot be written.
     """
-    if _made and refused and not (_made[0] / "metrics.csv").exists() and not any(_made[0].glob("checkpoints/*.ckpt")):
-        shutil.rmtree(_made[0], ignore_errors=True)
+    try:
+        file = (directory / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the run to {directory} ({error.strerror})") from error
+    _locks.append(file)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{directory} is being trained by {holder}: wait for its end, or stop it") from error
+        log.warning("%s cannot be locked (%s): do not train in it twice at once", directory, error.strerror)
+        return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+
+
+def leave_run(refused: bool) -> None:
+    """Release the run, and remove what was made for one that left nothing, or was refused before it trained."""
+    while _locks:
+        _locks.pop().close()
+    if _made:
+        with suppress(OSError):  # it is gone
+            files = {file.name for file in _made[0].iterdir()} - {LOCK}
+            if not files or (refused and "metrics.csv" not in files and not has_checkpoint(_made[0])):
+                shutil.rmtree(_made[0])
     for folder in _made:
         with suppress(OSError):  # there is something in it, or it is gone
             folder.rmdir()
     _made.clear()
 
 
-def _slurm_job() -> str:
-    """Return what ends a run's directory under SLURM, so that the job finds it when it is queued again."""
-    return f"_job{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else ""
+def all_runs(root: Path) -> list[Path]:
+    """Return the runs of training below a folder, the oldest first."""
+
+    def found() -> Iterator[Path]:
+        for folder, folders, files in os.walk(root, followlinks=True):
+            if TIME.match(Path(folder).name):
+                folders.clear()  # what is in a run is no run
+                if "config.yaml" in files:
+                    yield Path(folder)
+
+    return sorted((run for run in found() if not is_evaluation(run)), key=lambda run: run.name)
 
 
-def requeued_run(root: Path) -> str | None:
-    """Return the run that this SLURM job began before it was queued again, or None."""
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
-        return None
-    runs = (file.parents[1] for file in root.glob(f"*/*{_slurm_job()}/checkpoints/{LAST}"))
-    return max(map(str, runs), default=None)
+def has_checkpoint(run: Path) -> bool:
+    """Say whether a run has saved anything to go on from."""
+    return any(run.glob("checkpoints/*.ckpt"))
 
 
 def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> Path:
@@ -93,17 +154,34 @@ def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> 
     """
     path = Path(wanted)
     if wanted in ("best", "last"):
-        runs = [file.parent for file in root.glob(f"{name or '*'}/*/config.yaml")]
-        runs = [run for run in runs if not run.name.endswith(EVALUATIONS)]
+        runs, empty = all_runs(root / (name or "")), []
+        while runs and not has_checkpoint(runs[-1]):
+            empty.append(runs.pop().name)
         if not runs:
             raise UserError(
-                f"there is no run in {root / (name or '*')}; train first with `leyden fit`, "
+                f"there is no run in {root / (name or '*')} with a checkpoint; train first with `leyden fit`, "
                 "or give --ckpt_path a file or a run directory"
             )
-        path, default = max(runs, key=lambda run: run.name), wanted  # a directory's name is its time
+        if empty:
+            rank_zero_only(log.warning)("passed over, as no checkpoint was saved: %s", " ".join(empty))
+        path, default = runs[-1], wanted
     if path.is_dir():
-        return _newest_whole(path) if default == "last" else _existing(path / "checkpoints" / BEST)
+        return _newest_whole(path) if default == "last" else _best(path)
     return _existing(path)
+
+
+def _best(run: Path) -> Path:
+    """Return a run's best checkpoint: best.ckpt, or the one that its newest checkpoint names as the best."""
+    folder = run / "checkpoints"
+    others = [] if (folder / BEST).is_file() else sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
+    for file in others:
+        with suppress(UserError):  # damaged
+            for state in read_checkpoint(file).get("callbacks", {}).values():
+                best = Path(state.get("best_model_path", "") if isinstance(state, dict) else "")
+                for path in (folder / best.name, best):  # the run may have been moved
+                    if path.is_file():
+                        return path
+    return _existing(folder / BEST)
 
 
 def _existing(path: Path) -> Path:
