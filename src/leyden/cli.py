@@ -6,7 +6,7 @@ import json
 import os
 import pkgutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jsonargparse
 import yaml
@@ -26,7 +26,13 @@ from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.logs import rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
-from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
+from leyden.training.preflight import (
+    check_evaluation,
+    check_fit,
+    check_hardware,
+    check_model_fits_data,
+    missing_for,
+)
 from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
 from leyden.training.runs import (
     LAST,
@@ -36,7 +42,8 @@ from leyden.training.runs import (
     make_run_directory,
     requeued_run,
 )
-from leyden.training.tracking import RunWandbLogger, WandbOptions
+from leyden.training.scores import MonitoredScores, mode_of
+from leyden.training.tracking import MLFLOW_RUN_ID, RunWandbLogger, WandbOptions
 
 for package in (
     leyden.data,
@@ -78,6 +85,8 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add this project's own options, and take the model's sizes from the data."""
         parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
+        parser.add_argument("--monitor", type=str | None, help="Score that best.ckpt goes by; default: the val/loss.")
+        parser.add_argument("--mode", type=Literal["min", "max"] | None, help="What is better; default: by its name.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
         parser.add_class_arguments(WandbOptions, "wandb")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -150,6 +159,8 @@ class CLI(LightningCLI):
         """Choose the run's directory, keeping the configuration as it was before that went into it."""
         config = self.config[self.subcommand]
         config.name = config.name or self.default_name or config.model.class_path.rpartition(".")[2]
+        if config.monitor or config.mode:
+            _set_monitor(config)
         record = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False))
         self.record = {key: value for key, value in record.items() if key != "ckpt_path"}
 
@@ -171,6 +182,8 @@ class CLI(LightningCLI):
         loggers = _listed(config.trainer.logger)
         for logger in loggers:
             logger.init_args.save_dir = str(directory)
+            if logger.class_path.endswith(".MLFlowLogger") and (directory / MLFLOW_RUN_ID).is_file():
+                logger.init_args.run_id = (directory / MLFLOW_RUN_ID).read_text(encoding="utf-8")
             if logger.class_path.endswith(".RunWandbLogger"):
                 config.wandb.job_type = config.wandb.job_type or self.subcommand
                 logger.init_args.options = config.wandb
@@ -222,11 +235,18 @@ class CLI(LightningCLI):
         except (ValueError, MisconfigurationException, ModuleNotFoundError) as error:
             fix = " Leave --trainer.accelerator out to take what there is" if "backend found" in str(error) else ""
             raise UserError(f"trainer: {error}{fix}") from error
+        except RuntimeError as error:
+            if "more than one stateful callback" not in str(error):
+                raise
+            raise UserError(f"two callbacks do the same, as with two ModelCheckpoints of one score: {error}") from error
         check_hardware(trainer, self._get(self.config_init, "trainer.precision"))
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
-        trainer.callbacks += [RunConfig(self.record), ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
+        run_config = RunConfig(self.record)
+        # first, as it chooses the score that ModelCheckpoint looks at
+        trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
+        trainer.callbacks += [run_config, ChangedOptimizer(self.changes)]  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
@@ -238,7 +258,8 @@ class CLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Refuse to validate nothing; likewise to test and to predict."""
-        check_evaluation(self.trainer, "val" if self.subcommand == "validate" else str(self.subcommand))
+        split = "val" if self.subcommand == "validate" else str(self.subcommand)
+        check_evaluation(self.trainer, self.model, self.datamodule, split)
 
     before_test = before_predict = before_validate
 
@@ -253,7 +274,10 @@ class CLI(LightningCLI):
                 f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
             )
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if self.config.fit.test_after_fit:
+        missing = missing_for(self.model, self.datamodule, "test")
+        if self.config.fit.test_after_fit and missing:
+            _say(f"test  no test after fit: {missing}")
+        elif self.config.fit.test_after_fit:
             self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, weights_only=True)
         self._report(best)
 
@@ -267,14 +291,26 @@ class CLI(LightningCLI):
         scores = best_scores(self.trainer.checkpoint_callback, Path(self.trainer.default_root_dir)) if best else {}
         if scores:
             epoch = f"epoch {scores.pop('epoch'):.0f}: " if "epoch" in scores else ""
-            shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val/"))
+            shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val"))
             _say(f"best  {epoch}{', '.join(shown)}")
         _say(f"run   {_short(self.trainer.default_root_dir)}")
         for logger in self.trainer.loggers:
             if isinstance(logger, RunWandbLogger) and logger.where:
                 _say(f"W&B   {logger.where}")
         if best:
-            _say(f"next  leyden test --ckpt_path {_short(best)}")
+            command = "predict" if missing_for(self.model, self.datamodule, "test") else "test"
+            _say(f"next  leyden {command} --ckpt_path {_short(best)}")
+
+
+def _set_monitor(config: jsonargparse.Namespace) -> None:
+    """Let the first ModelCheckpoint, best.ckpt's, go by the score that --monitor and --mode name."""
+    found = [c.init_args for c in _listed(config.trainer.callbacks) if c.class_path.endswith(".ModelCheckpoint")]
+    if not found:
+        raise UserError("--monitor says what best.ckpt goes by, but there is no ModelCheckpoint among the callbacks")
+    found[0].monitor = config.monitor or found[0].monitor
+    found[0].mode = config.mode or mode_of(str(found[0].monitor))
+    if found[0].mode is None:
+        raise UserError(f"--monitor {config.monitor}: say which is better, with --mode min or --mode max")
 
 
 @rank_zero_only

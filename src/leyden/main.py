@@ -13,6 +13,7 @@ from leyden.data.loading import worker_fault
 from leyden.errors import RunError, UserError
 from leyden.security import check_environment, check_words
 from leyden.training.runs import leave_run
+from leyden.training.scores import monitor_fault
 from leyden.training.tracking import finish_tracking
 
 SPARED = (  # what Lightning says that is of no use here
@@ -69,7 +70,7 @@ def main(args: list[str]) -> int:
             raise
         code = 130  # Lightning would make it 1
     except Exception as error:
-        fault = error if isinstance(error, (UserError, RunError)) else worker_fault(error)
+        fault = error if isinstance(error, (UserError, RunError)) else worker_fault(error) or monitor_fault(error)
         if fault is None:
             raise
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
