@@ -5,15 +5,17 @@ import importlib
 import json
 import os
 import pkgutil
+import warnings
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import leyden.data
 import leyden.models
@@ -73,7 +75,7 @@ class CLI(LightningCLI):
         defaults = {"default_config_files": [str(PROJECT / "configs" / "defaults.yaml")]}
         super().__init__(
             LightningModule,
-            LightningDataModule,
+            None,  # any LightningDataModule; a module may have loaders of its own
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -203,8 +205,10 @@ class CLI(LightningCLI):
         """Make data, model and trainer, and refuse what does not fit together.
 
         Raises:
-            UserError: The model does not fit the data, or was given sizes that are not those of the data.
+            UserError: The model does not fit the data, was given sizes that are not theirs, or there are none.
         """
+        no_data = "data missing: name an experiment, such as --config configs/convnet_digits.yaml, or give --data"
+        has_data = self.config[self.subcommand].get("data") is not None
         sizes = {name: self.config[self.subcommand].get(f"model.init_args.{name}") for name in LINKS}
         try:
             super().instantiate_classes()
@@ -212,9 +216,13 @@ class CLI(LightningCLI):
             innermost: BaseException = error
             while innermost.__cause__ is not None:
                 innermost = innermost.__cause__
+            if not has_data:  # from which the model takes its sizes
+                raise UserError(no_data) from error
             if isinstance(innermost, UserError):
                 raise innermost from None
             raise UserError(f"an argument of the model or of the data is wrong: {innermost}") from error
+        if not has_data and not is_overridden("train_dataloader", self.model):
+            raise UserError(no_data)
         for name, value in sizes.items():
             true_size = getattr(self.datamodule, name, value)
             if value is not None and value != true_size:
@@ -258,6 +266,8 @@ class CLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Refuse to validate nothing; likewise to test and to predict."""
+        # a callback that only trains has nothing to restore here
+        warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided")
         split = "val" if self.subcommand == "validate" else str(self.subcommand)
         check_evaluation(self.trainer, self.model, self.datamodule, split)
 

@@ -79,6 +79,18 @@ class TrainOnly(LightningDataModule):
         return loader(Samples(self.kind))
 
 
+class Few(LightningDataModule):
+    """A training split, and splits of which there is none."""
+
+    def train_dataloader(self) -> Any:
+        return loader(Samples("pair"))
+
+    def val_dataloader(self) -> Any:
+        return []
+
+    test_dataloader = val_dataloader
+
+
 class NoTest(TrainOnly):
     """A validation split as well."""
 
@@ -354,6 +366,36 @@ def test_a_foreign_module_fits_tests_predicts_and_resumes(
         assert len(scores) == 3
         best = max(scores) if monitor == "val_f1" else min(scores)
         assert float(state["best_model_score"]) == pytest.approx(best)
+
+
+def test_a_module_with_loaders_of_its_own_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model", f"{BORING}.BoringModel", "--trainer.max_epochs", "1"]) == 0
+    for command in (["test"], ["validate"], ["predict"], ["fit", "--trainer.max_epochs", "2"]):
+        assert main([*command, "--ckpt_path", "last"]) == 0
+    assert "callbacks used to create the checkpoint" not in capsys.readouterr().err
+    for model in ("ConvNet", f"{BORING}.DemoModel"):
+        assert main(["fit", "--model", model]) == 2
+        assert "data missing" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "data", "answer"),
+    [
+        ("test", "Tutorial", "NoTest", "NoTest has no test_dataloader, so there is nothing to test"),
+        ("test", "Metrics", "All --data.kind triple", "Metrics has no test_step, so there is nothing to test"),
+        ("validate", "GAN", "All --data.kind tensor", "GAN has no validation_step, so there is nothing to validate"),
+        ("validate", "Tutorial", "TrainOnly", "TrainOnly has no val_dataloader, so there is nothing to validate"),
+        ("predict", "Tutorial", "Few", "Few has no predict_dataloader, so there is nothing to predict"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(
+    command: str, model: str, data: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, *options = data.split()
+    assert main(words(model, data, *options)) == 0
+    capsys.readouterr()
+    assert main([command, "--ckpt_path", "last"]) == 2
+    assert answer in capsys.readouterr().err
 
 
 STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor"

@@ -96,13 +96,13 @@ def check_hardware(trainer: Trainer, precision: Any) -> None:
         )
 
 
-def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDataModule, split: str) -> None:
+def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDataModule | None, split: str) -> None:
     """Refuse to evaluate no batch at all.
 
     Args:
         trainer: The Trainer.
         model: The model.
-        data: The data.
+        data: The data; None where the model has loaders of its own.
         split: `val`, `test` or `predict`.
 
     Raises:
@@ -114,13 +114,13 @@ def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDa
         raise UserError(f"{missing}, so there is nothing to {'validate' if split == 'val' else split}")
 
 
-def missing_for(model: LightningModule, data: LightningDataModule, split: str) -> str:
+def missing_for(model: LightningModule, data: LightningDataModule | None, split: str) -> str:
     """Return what the model or the data lack to evaluate a split, `val`, `test` or `predict`; empty for nothing."""
     step = "validation_step" if split == "val" else f"{split}_step"
     if not is_overridden(step, model) and not (split == "predict" and is_overridden("forward", model)):
         return f"{type(model).__name__} has no {step}"
     if not any(is_overridden(f"{split}_dataloader", source) for source in (data, model)):
-        return f"{type(data).__name__} has no {split}_dataloader"
+        return f"{type(data or model).__name__} has no {split}_dataloader"
     return ""
 
 
