@@ -6,13 +6,15 @@ import json
 import os
 import pkgutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -211,7 +213,8 @@ class CLI(LightningCLI):
         has_data = self.config[self.subcommand].get("data") is not None
         sizes = {name: self.config[self.subcommand].get(f"model.init_args.{name}") for name in LINKS}
         try:
-            super().instantiate_classes()
+            with _no_loader_is_called():
+                super().instantiate_classes()
         except ValueError as error:  # jsonargparse wraps what a constructor raises in a report on types
             innermost: BaseException = error
             while innermost.__cause__ is not None:
@@ -310,6 +313,21 @@ class CLI(LightningCLI):
         if best:
             command = "predict" if missing_for(self.model, self.datamodule, "test") else "test"
             _say(f"next  leyden {command} --ckpt_path {_short(best)}")
+
+
+@contextmanager
+def _no_loader_is_called() -> Iterator[None]:
+    """Keep DataModules from calling their loaders, before `setup`, for the sake of a message that nobody sees.
+
+    Of a link whose source is missing, jsonargparse puts `str(data)` into a debug message, and Lightning's `__str__`
+    calls all four loaders; where these are in a dict or None, it raises.
+    """
+    original = LightningDataModule.__str__
+    LightningDataModule.__str__ = object.__str__  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        LightningDataModule.__str__ = original  # type: ignore[method-assign]
 
 
 def _set_monitor(config: jsonargparse.Namespace) -> None:

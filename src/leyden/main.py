@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
 from leyden.cli import CLI
 from leyden.data.loading import worker_fault
 from leyden.errors import RunError, UserError
@@ -27,6 +29,10 @@ SPARED = (  # what Lightning says that is of no use here
     "fp16 is not supported on CPU",  # which is refused
     "dataloader is not resumable",  # the sampler takes its place from the Trainer: leyden.data.sampling
 )
+MISCONFIGURED = (  # what Lightning says of it by another exception than its own
+    "no `dataloader_idx` argument in",  # of a step that is given several loaders
+    "An invalid dataloader was returned from",
+)
 
 
 @contextmanager
@@ -38,6 +44,12 @@ def _shorter_help() -> Iterator[None]:
             yield
     finally:
         print(re.sub(r",\s+known\s+subclasses:[^)]*", "", text.getvalue()), end="")
+
+
+def _misconfiguration(error: Exception) -> UserError | None:
+    """Return what Lightning says of a module or of data that lack something, None for any other error."""
+    known = isinstance(error, MisconfigurationException) or any(words in str(error) for words in MISCONFIGURED)
+    return UserError(str(error)) if known else None
 
 
 def main(args: list[str]) -> int:
@@ -70,7 +82,8 @@ def main(args: list[str]) -> int:
             raise
         code = 130  # Lightning would make it 1
     except Exception as error:
-        fault = error if isinstance(error, (UserError, RunError)) else worker_fault(error) or monitor_fault(error)
+        fault = error if isinstance(error, (UserError, RunError)) else None
+        fault = fault or worker_fault(error) or monitor_fault(error) or _misconfiguration(error)
         if fault is None:
             raise
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)

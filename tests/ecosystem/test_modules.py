@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jsonargparse
 import pytest
@@ -89,6 +89,38 @@ class Few(LightningDataModule):
         return []
 
     test_dataloader = val_dataloader
+
+
+class NoLoader(Few):
+    """Forgot to return a loader."""
+
+    def test_dataloader(self) -> Any:
+        return None
+
+
+class InDicts(Few):
+    """Loaders in a dict."""
+
+    def train_dataloader(self) -> Any:
+        return {"a": loader(Samples("pair")), "b": loader(Samples("tensor"))}
+
+    def val_dataloader(self) -> Any:
+        return {"a": loader(Samples("pair")), "b": loader(Samples("pair"))}
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+
+class AfterSetup(Few):
+    """Knows whether its loader was asked for in time."""
+
+    calls: ClassVar[list[str]] = []
+
+    def setup(self, stage: str) -> None:
+        self.calls.append("setup")
+
+    def train_dataloader(self) -> Any:
+        self.calls.append("train_dataloader")
+        return super().train_dataloader()
 
 
 class NoTest(TrainOnly):
@@ -289,6 +321,13 @@ class GAN(LightningModule):
         return [torch.optim.Adam(p.parameters()) for p in (self.generator, self.discriminator)], []
 
 
+class Several(Tutorial):
+    """Trains on several loaders together."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.step(batch["a"], "train")
+
+
 class Skips(Tutorial):
     """Trains on every other batch only."""
 
@@ -325,6 +364,7 @@ MODULES = [
     ("Tutorial", "All", "val_loss"),
     ("Tutorial", "TwoOfEach", "val_loss/dataloader_idx_0"),
     ("Tutorial", "Streams", "val_loss"),
+    ("Several", "InDicts", "val_loss/dataloader_idx_0"),
     ("Plateau", "All", "val_loss"),
     ("Skips", "All", "val_loss"),
     ("AfterTheSanityCheck", "All", "val_loss"),
@@ -396,6 +436,28 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
     capsys.readouterr()
     assert main([command, "--ckpt_path", "last"]) == 2
     assert answer in capsys.readouterr().err
+
+
+def test_loaders_are_not_asked_for_before_setup() -> None:
+    AfterSetup.calls.clear()
+    assert main(words("Tutorial", "AfterSetup")) == 0
+    assert AfterSetup.calls == ["setup", "train_dataloader", "setup"]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "answer"),
+    [
+        ("Tutorial", "NoLoader", "An invalid dataloader was returned from `NoLoader.test_dataloader()`"),
+        (f"{BORING}.BoringModel", "TwoOfEach --data.kind tensor", "no `dataloader_idx` argument in `BoringModel.valid"),
+        ("GAN", "TrainOnly --data.kind tensor --trainer.gradient_clip_val 1", "not supported for manual optimization"),
+    ],
+)
+def test_what_lightning_says_of_a_misconfiguration_is_one_line(
+    model: str, data: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, *options = data.split()
+    assert main(words(model, data, *options)) == 2
+    assert answer in capsys.readouterr().err.splitlines()[-1]
 
 
 STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor"
