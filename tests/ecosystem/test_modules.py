@@ -394,7 +394,8 @@ def test_a_foreign_module_fits_tests_predicts_and_resumes(
     assert ("there is nothing to test" in err) != has_test
     assert (newest("_predict") / "predictions.csv").is_file()
 
-    assert main(["fit", "--ckpt_path", str(run), "--trainer.max_epochs", "3"]) == 0
+    on = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs", "2", "--test_after_fit", "false"]
+    assert main(on) == 0
     assert newest() == run
     assert checkpoint_of(run)["monitor"] == monitor
     states = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
@@ -403,7 +404,7 @@ def test_a_foreign_module_fits_tests_predicts_and_resumes(
     if monitor:
         with (run / "metrics.csv").open() as lines:
             scores = [float(row[monitor]) for row in csv.DictReader(lines) if row[monitor]]
-        assert len(scores) == 3
+        assert len(scores) == 2
         best = max(scores) if monitor == "val_f1" else min(scores)
         assert float(state["best_model_score"]) == pytest.approx(best)
 
@@ -511,9 +512,9 @@ def test_a_misspelt_score_of_a_foreign_validation_is_refused_before_the_first_st
     [
         (
             f"{STOPPING} train_los",
-            "EarlyStopping goes by `train_los`, which is not logged; did you mean `train_loss`?",
+            "EarlyStopping goes by `train_los`, which is not logged (did you mean `train_loss`?)",
         ),
-        (f"{STOPPING} recall", "EarlyStopping goes by `recall`, which is not logged; there are"),
+        (f"{STOPPING} recall", "EarlyStopping goes by `recall`, which is not logged (there are"),
         ("--trainer.num_sanity_val_steps 0 --monitor val/acc", "ModelCheckpoint goes by `val/acc`"),
         ("--trainer.num_sanity_val_steps 0 --model Plateau --model.monitor val/loss", "goes by `val/loss`"),
     ],
@@ -527,6 +528,22 @@ def test_a_score_that_an_epoch_did_not_log_ends_the_run_with_one_line_and_a_chec
     assert answer in line
     assert "go on with --ckpt_path last" in line
     assert (newest() / "checkpoints" / "last.ckpt").is_file()
+    if "Plateau" in options:
+        assert main(["fit", "--ckpt_path", "last", "--model.monitor", "val_loss"]) == 0
+        assert checkpoint_of(newest())["monitor"] == "val_loss"
+
+
+@pytest.mark.parametrize("epochs", ["1", "3"])
+def test_without_validation_best_goes_by_a_score_of_training_that_must_be_logged(
+    epochs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = words("GAN", "TrainOnly", "--data.kind", "tensor", "--trainer.max_epochs", epochs)
+    assert main([*fit, "--monitor", "g_loss"]) == 0
+    assert (newest() / "checkpoints" / "best.ckpt").is_file()
+    assert main([*fit, "--monitor", "g_los", "--mode", "min"]) == 1
+    assert "ModelCheckpoint goes by `g_los`, which is not logged (did you mean `g_loss`?)" in capsys.readouterr().err
+    last = torch.load(newest() / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 6  # two optimizers, three batches
 
 
 @pytest.mark.parametrize("monitor", ["val/loss", "val_loss"])

@@ -83,8 +83,12 @@ def batch_size(batch: Any) -> int:
     """Return the length of a batch's first tensor, which may lie in tuples, lists and dicts; 0 without a tensor."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 1
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
-    return next((size for part in parts if (size := batch_size(part))), 0)
+    if not isinstance(batch, (tuple, list)):  # first, as to ask for a Mapping takes longer
+        batch = batch.values() if isinstance(batch, Mapping) else ()
+    for part in batch:
+        if size := batch_size(part):
+            return size
+    return 0
 
 
 class GradientNorm(Callback):

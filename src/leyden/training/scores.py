@@ -70,7 +70,7 @@ def monitor_fault(error: Exception) -> RunError | None:
 def _not_logged(who: str, monitor: str, logged: Collection[str]) -> str:
     near = get_close_matches(monitor, sorted(logged), 1, SIMILAR)
     there_are = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(sorted(logged)) or 'none'}"
-    return f"{who} goes by `{monitor}`, which is not logged; {there_are}"
+    return f"{who} goes by `{monitor}`, which is not logged ({there_are})"
 
 
 class MonitoredScores(Callback):
@@ -91,11 +91,39 @@ class MonitoredScores(Callback):
         self.run_config = run_config
         self.chosen = run_config.config.get("monitor") is not None
         self._before: set[str] = set()
+        self._epoch_ended = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose nothing where nothing is validated."""
         if not trainer.enable_validation and trainer.limit_val_batches > 0:  # 0 is the user's own choice
             self._choose(trainer, set())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that all that training logs was logged."""
+        self._epoch_ended = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the scores of the first epoch, which is saved by now."""
+        self._check_training(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the scores of the only epoch, which is saved by now."""
+        self._check_training(trainer, pl_module)
+
+    def _check_training(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without any validation, ModelCheckpoint would only warn, and save nothing.
+
+        Raises:
+            RunError: It goes by a score that was not logged.
+        """
+        if not self._epoch_ended or trainer.enable_validation:
+            return
+        self._epoch_ended = False
+        logged = set(trainer.callback_metrics)
+        for who, part, monitor in monitors(trainer, pl_module):
+            switched_off = trainer.limit_val_batches == 0 and monitor.startswith("val")  # which preflight has said
+            if isinstance(part, ModelCheckpoint) and monitor not in {*logged, "epoch", "step"} and not switched_off:
+                raise RunError(_not_logged(who, monitor, logged))
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose, and check every name of a validation's score.
