@@ -4,9 +4,11 @@ import io
 import logging
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -52,6 +54,13 @@ def _misconfiguration(error: Exception) -> UserError | None:
     return UserError(str(error)) if known else None
 
 
+def _logger_fault(error: Exception) -> RunError | None:
+    """Return what one of Lightning's loggers raised, such as that its server is not there, None for any other error."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    loggers = [file.stem for file in files if file.parent.name == "loggers"]
+    return RunError(f"the {loggers[-1]} logger failed: {error}") if loggers else None
+
+
 def main(args: list[str]) -> int:
     """Run the command line and return its exit code.
 
@@ -83,7 +92,7 @@ def main(args: list[str]) -> int:
         code = 130  # Lightning would make it 1
     except Exception as error:
         fault = error if isinstance(error, (UserError, RunError)) else None
-        fault = fault or worker_fault(error) or monitor_fault(error) or _misconfiguration(error)
+        fault = fault or worker_fault(error) or monitor_fault(error) or _misconfiguration(error) or _logger_fault(error)
         if fault is None:
             raise
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)

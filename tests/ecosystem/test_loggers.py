@@ -91,3 +91,14 @@ def test_mlflow_has_the_configuration_and_a_resumed_run_is_one_run(monkeypatch: 
     runs = client.search_runs([found.info.experiment_id])
     assert len(runs) == 2
     assert all("model.optimizer.lr" in one.data.params for one in runs)
+
+
+def test_a_server_that_is_not_there_is_one_line_before_the_first_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow.tracking")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = ["--trainer.logger+=MLFlowLogger", "--trainer.logger.tracking_uri", "http://127.0.0.1:9"]
+    assert main([*FIT, *server]) == 1
+    assert "the mlflow logger failed: API request to http://127.0.0.1:9" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("runs").exists()

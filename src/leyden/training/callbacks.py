@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -59,30 +59,32 @@ class RunConfig(Callback):
         self._log(trainer)
 
     def _log(self, trainer: Trainer) -> None:
-        """Log the configuration once, in the way of each logger."""
+        """Log the configuration once."""
         if self._logged or not trainer.is_global_zero:
             return
         self._logged = True
-        options = flat(self.config)
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(options, metrics={})  # into hparams.yaml; unsaid, it logs a score of -1
-                from torch.utils.tensorboard.summary import hparams
+            _log_options(logger, flat(self.config), Path(trainer.default_root_dir))
 
-                plain = {
-                    name: value if isinstance(value, bool | int | float) else str(value)
-                    for name, value in options.items()
-                }
-                # without the list of scores, for which TensorBoard then takes all that there are
-                _, session, _ = hparams(plain, {})  # type: ignore[no-untyped-call]
-                logger.experiment.file_writer.add_summary(session)
-            elif isinstance(logger, MLFlowLogger):
-                file = Path(trainer.default_root_dir) / MLFLOW_RUN_ID
-                if not file.exists():  # MLflow refuses other values than those it holds
-                    logger.log_hyperparams(options)
-                    file.write_text(str(logger.run_id), encoding="utf-8")
-            elif not isinstance(logger, MetricsLogger | RunWandbLogger):  # beside config.yaml, and told by itself
-                logger.log_hyperparams(options)
+
+def _log_options(logger: Logger, options: dict[str, Any], directory: Path) -> None:
+    """Log the options of a run in the way of each logger; our own ones have them from elsewhere."""
+    if isinstance(logger, MetricsLogger | RunWandbLogger):
+        return
+    if isinstance(logger, TensorBoardLogger):
+        from torch.utils.tensorboard.summary import hparams
+
+        logger.log_hyperparams(options, metrics={})  # into hparams.yaml; unsaid, it logs a score of -1
+        numbers = (bool, int, float)
+        plain = {name: value if isinstance(value, numbers) else str(value) for name, value in options.items()}
+        # without the list of scores, for which TensorBoard then takes all that there are
+        _, session, _ = hparams(plain, {})  # type: ignore[no-untyped-call]
+        logger.experiment.file_writer.add_summary(session)
+    elif not isinstance(logger, MLFlowLogger):
+        logger.log_hyperparams(options)
+    elif not (directory / MLFLOW_RUN_ID).exists():  # MLflow refuses other values than those it holds
+        logger.log_hyperparams(options)
+        (directory / MLFLOW_RUN_ID).write_text(str(logger.run_id), encoding="utf-8")
 
 
 def run_directory(trainer: Trainer) -> Path:
