@@ -328,6 +328,27 @@ class Several(Tutorial):
         return self.step(batch["a"], "train")
 
 
+class Images(LightningDataModule):
+    """What the models of this project need to know of their data, and batches of any form."""
+
+    input_shape = (1, 28, 28)
+    num_classes = CLASSES
+
+    def __init__(self, kind: str = "pair") -> None:
+        super().__init__()
+        self.kind = kind
+
+    def train_dataloader(self) -> Any:
+        samples = Samples("pair" if self.kind == "pairs, twice" else self.kind)
+        samples.x = torch.randn(N, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        return loader(samples)
+
+    def val_dataloader(self) -> Any:
+        return [self.train_dataloader()] * 2 if self.kind == "pairs, twice" else self.train_dataloader()
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+
 class Skips(Tutorial):
     """Trains on every other batch only."""
 
@@ -459,6 +480,33 @@ def test_what_lightning_says_of_a_misconfiguration_is_one_line(
     data, *options = data.split()
     assert main(words(model, data, *options)) == 2
     assert answer in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_of_this_project_trains_on_a_foreign_datamodule() -> None:
+    assert main(words("leyden.models.conv_net.ConvNet", "Images")) == 0
+    assert main(["predict", "--ckpt_path", "last"]) == 0
+    assert {"confusion.csv", "mistakes.png"} <= {file.name for file in newest().parent.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        (["--data.kind", "triple"], "ConvNet takes batches of two, inputs and targets, and the data give a list of 3"),
+        (["--data.kind", "dict"], "ConvNet takes batches of two, inputs and targets, and the data give a dict of 2"),
+        (
+            ["--data.kind", "tensor"],
+            "ConvNet takes batches of two, inputs and targets, and the data give a Tensor of 5",
+        ),
+        (["--data.kind", "pairs, twice"], "no `dataloader_idx` argument in `ConvNet.validation_step()`"),
+        (["--model.class_weights", "balanced"], "class_weights balanced counts the labels of train_set, and Images"),
+    ],
+)
+def test_what_a_model_of_this_project_cannot_take_is_refused_in_one_line(
+    options: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words("leyden.models.conv_net.ConvNet", "Images", *options)) == 2
+    assert answer in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("runs").exists()
 
 
 STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor"
