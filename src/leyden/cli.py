@@ -220,7 +220,7 @@ class CLI(LightningCLI):
             while innermost.__cause__ is not None:
                 innermost = innermost.__cause__
             if not has_data:  # from which the model takes its sizes
-                raise UserError(no_data) from error
+                raise UserError(f"{no_data} (without, the model says: {innermost})") from error
             if isinstance(innermost, UserError):
                 raise innermost from None
             raise UserError(f"an argument of the model or of the data is wrong: {innermost}") from error
