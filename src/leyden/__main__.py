@@ -55,6 +55,7 @@ usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option va
   --trainer.callbacks+=NAME     one more callback
   --seed_everything N           seed of all that is random
   --name NAME                   the run goes to runs/NAME/<time>; default: the first --config's file name
+  --monitor NAME                the score that best.ckpt goes by, such as val/acc; --mode max where more is better
   --test_after_fit false        do not test after fit
   --wandb.NAME VALUE            how the run shows in Weights & Biases: project, name, group, tags, notes, mode, ...
 

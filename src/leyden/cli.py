@@ -6,8 +6,11 @@ import inspect
 import json
 import os
 import pkgutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jsonargparse
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -15,6 +18,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import leyden.data
 import leyden.models
@@ -35,7 +39,13 @@ from leyden.training.finetuning import ResumedFinetuning
 from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
-from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
+from leyden.training.preflight import (
+    check_evaluation,
+    check_fit,
+    check_hardware,
+    check_model_fits_data,
+    missing_for,
+)
 from leyden.training.resume import (
     ChangedOptimizer,
     check_places,
@@ -55,7 +65,8 @@ from leyden.training.runs import (
     lock_run,
     make_run_directory,
 )
-from leyden.training.tracking import RunWandbLogger, WandbOptions
+from leyden.training.scores import MonitoredScores, mode_of
+from leyden.training.tracking import MLFLOW_RUN_ID, RunWandbLogger, WandbOptions
 
 for package in (
     leyden.data,
@@ -94,7 +105,7 @@ class CLI(LightningCLI):
         defaults = {"default_config_files": [str(PROJECT / "configs" / "defaults.yaml")]}
         super().__init__(
             LightningModule,
-            LightningDataModule,
+            None,  # any LightningDataModule; a module may have loaders of its own
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -107,6 +118,8 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add this project's own options, and take the model's sizes from the data."""
         parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
+        parser.add_argument("--monitor", type=str | None, help="Score that best.ckpt goes by; default: the val/loss.")
+        parser.add_argument("--mode", type=Literal["min", "max"] | None, help="What is better; default: by its name.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
         parser.add_class_arguments(WandbOptions, "wandb")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -186,6 +199,8 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         config.name = config.name or self.default_name or config.model.class_path.rpartition(".")[2]
         check_name(config.name)
+        if config.monitor or config.mode:
+            _set_monitor(config)
         loggers = _listed(config.trainer.logger)
         unplaced = [logger for logger in loggers if _is_unplaced(logger)]
         for logger in unplaced:
@@ -225,6 +240,8 @@ class CLI(LightningCLI):
         for logger in unplaced:
             logger.init_args.save_dir = str(directory)
         for logger in loggers:
+            if logger.class_path.endswith(".MLFlowLogger") and (directory / MLFLOW_RUN_ID).is_file():
+                logger.init_args.run_id = (directory / MLFLOW_RUN_ID).read_text(encoding="utf-8")
             if logger.class_path.endswith(".RunWandbLogger"):
                 config.wandb.job_type = config.wandb.job_type or self.subcommand
                 logger.init_args.options = config.wandb
@@ -246,15 +263,23 @@ class CLI(LightningCLI):
         """Make data, model and trainer, and refuse what does not fit together.
 
         Raises:
-            UserError: The model does not fit the data, or was given sizes that are not those of the data.
+            UserError: The model does not fit the data, was given sizes that are not theirs, or there are none.
         """
+        no_data = "data missing: name an experiment, such as --config configs/convnet_digits.yaml, or give --data"
+        has_data = self.config[self.subcommand].get("data") is not None
         sizes = {name: self.config[self.subcommand].get(f"model.init_args.{name}") for name in LINKS}
         constructor = Constructor()
         self.parser.add_instantiator(constructor, object)  # of what is neither the model nor the data
         try:
-            super().instantiate_classes()
+            with _no_loader_is_called():
+                super().instantiate_classes()
         except ValueError as error:  # jsonargparse wraps what a constructor raises in a report on types
-            raise constructor.failure(error) from error
+            failure = constructor.failure(error)
+            if not has_data:  # from which the model takes its sizes
+                raise UserError(f"{no_data} (without, the model says: {failure})") from error
+            raise failure from error
+        if not has_data and not is_overridden("train_dataloader", self.model):
+            raise UserError(no_data)
         for name, value in sizes.items():
             true_size = getattr(self.datamodule, name, value)
             if value is not None and value != true_size:
@@ -278,11 +303,17 @@ class CLI(LightningCLI):
         except (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError) as error:
             fix = " Leave --trainer.accelerator out to take what there is" if "backend found" in str(error) else ""
             raise UserError(f"trainer: {error}{fix}") from error
+        except RuntimeError as error:
+            if "more than one stateful callback" not in str(error):
+                raise
+            raise UserError(f"two callbacks do the same, as with two ModelCheckpoints of one score: {error}") from error
         check_hardware(trainer, self._get(self.config_init, "trainer.precision"))
         for logger in trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.config = self.record
         run_config = RunConfig(self.record, self.command)
+        # first, as it chooses the score that ModelCheckpoint looks at
+        trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
         trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
@@ -295,7 +326,7 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
-        check_parts(self.trainer)
+        check_parts(self.trainer, bool(self.resumed))
         if self.test_is_left:
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return
@@ -304,7 +335,10 @@ class CLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Refuse to validate nothing; likewise to test and to predict."""
-        check_evaluation(self.trainer, "val" if self.subcommand == "validate" else str(self.subcommand))
+        # a callback that only trains has nothing to restore here
+        warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided")
+        split = "val" if self.subcommand == "validate" else str(self.subcommand)
+        check_evaluation(self.trainer, self.model, self.datamodule, split)
 
     before_test = before_predict = before_validate
 
@@ -319,7 +353,10 @@ class CLI(LightningCLI):
                 f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
             )
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if self.config.fit.test_after_fit:
+        missing = missing_for(self.model, self.datamodule, "test")
+        if self.config.fit.test_after_fit and missing:
+            _say(f"test  no test after fit: {missing}")
+        elif self.config.fit.test_after_fit:
             # at a load, WeightAveraging would take the weights before averaging, which the file holds as well
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
             self.trainer.callbacks = [c for c in callbacks if not isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
@@ -338,14 +375,41 @@ class CLI(LightningCLI):
         scores = best_scores(self.trainer.checkpoint_callback, Path(self.trainer.default_root_dir)) if best else {}
         if scores:
             epoch = f"epoch {scores.pop('epoch'):.0f}: " if "epoch" in scores else ""
-            shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val/"))
+            shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val"))
             _say(f"best  {epoch}{', '.join(shown)}")
         _say(f"run   {_short(self.trainer.default_root_dir)}")
         for logger in self.trainer.loggers:
             if isinstance(logger, RunWandbLogger) and logger.where:
                 _say(f"W&B   {logger.where}")
         if best:
-            _say(f"next  leyden test --ckpt_path {_short(best)}")
+            command = "predict" if missing_for(self.model, self.datamodule, "test") else "test"
+            _say(f"next  leyden {command} --ckpt_path {_short(best)}")
+
+
+@contextmanager
+def _no_loader_is_called() -> Iterator[None]:
+    """Keep DataModules from calling their loaders, before `setup`, for the sake of a message that nobody sees.
+
+    Of a link whose source is missing, jsonargparse puts `str(data)` into a debug message, and Lightning's `__str__`
+    calls all four loaders; where these are in a dict or None, it raises.
+    """
+    original = LightningDataModule.__str__
+    LightningDataModule.__str__ = object.__str__  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        LightningDataModule.__str__ = original  # type: ignore[method-assign]
+
+
+def _set_monitor(config: jsonargparse.Namespace) -> None:
+    """Let the first ModelCheckpoint, best.ckpt's, go by the score that --monitor and --mode name."""
+    found = [c.init_args for c in _listed(config.trainer.callbacks) if c.class_path.endswith(".ModelCheckpoint")]
+    if not found:
+        raise UserError("--monitor says what best.ckpt goes by, but there is no ModelCheckpoint among the callbacks")
+    found[0].monitor = config.monitor or found[0].monitor
+    found[0].mode = config.mode or mode_of(str(found[0].monitor))
+    if found[0].mode is None:
+        raise UserError(f"--monitor {config.monitor}: say which is better, with --mode min or --mode max")
 
 
 @rank_zero_only

@@ -14,6 +14,7 @@ from leyden.errors import RunError, UserError
 from leyden.parts import part_fault
 from leyden.security import check_environment, check_words
 from leyden.training.runs import leave_run
+from leyden.training.scores import monitor_fault
 from leyden.training.tracking import finish_tracking
 
 SPARED = (  # what Lightning says that is of no use here
@@ -70,7 +71,8 @@ def main(args: list[str]) -> int:
             raise
         code = 130  # Lightning would make it 1
     except Exception as error:
-        fault = error if isinstance(error, (UserError, RunError)) else worker_fault(error) or part_fault(error)
+        fault = error if isinstance(error, (UserError, RunError)) else None
+        fault = fault or worker_fault(error) or monitor_fault(error) or part_fault(error)
         if fault is None:
             raise
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)

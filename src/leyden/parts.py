@@ -12,6 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from leyden.errors import RunError, UserError
 from leyden.explain import explain, reason
 
+MISCONFIGURED = (  # what Lightning says of a module or of data by another exception than its own
+    "no `dataloader_idx` argument in",  # of a step that is given several loaders
+    "An invalid dataloader was returned from",
+)
+
 
 class Constructor:
     """Construct the classes that a configuration names, and remember which of them raised what.
@@ -66,8 +71,10 @@ def part_fault(error: Exception) -> UserError | RunError | None:
         line = f"a batch cannot be loaded: {said}{(where or [''])[0]}"
     elif isinstance(error, OSError) and (data := [owner for owner in owners if isinstance(owner, LightningDataModule)]):
         line = named(type(data[-1]), error)
-    elif isinstance(error, MisconfigurationException):
+    elif isinstance(error, MisconfigurationException) or any(words in str(error) for words in MISCONFIGURED):
         line = reason(error)
+    elif loggers := re.findall(r"/loggers/(\w+)\.py", report):
+        return RunError(f"the {loggers[-1]} logger failed: {reason(error)}")
     else:
         return None
     trained = any(isinstance(owner, Trainer) and owner.global_step > 0 for owner in owners)

@@ -167,7 +167,14 @@ class Task(LightningModule):
         self._log_epoch("test")
 
     def _step(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
-        x, y = self.inputs_and_targets(*batch)
+        try:
+            x, y = self.inputs_and_targets(*(batch if not isinstance(batch, dict) else [batch]))
+        except (TypeError, ValueError) as error:  # of data that are not this project's own
+            kind = f"a {type(batch).__name__}" + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
+            raise UserError(
+                f"{type(self).__name__} takes batches of two, inputs and targets, and the data give {kind} ({error}): "
+                "let their collate_fn make pairs, or override inputs_and_targets"
+            ) from error
         output = self(x)
         loss = self.loss(output, y)
         held = self._held.setdefault(split, [])
@@ -261,12 +268,19 @@ class Classifier(Task):
         """Turn `class_weights` into a tensor on the device.
 
         Raises:
-            UserError: There are not as many weights as classes, or a class without samples is to be balanced.
+            UserError: There are not as many weights as classes, or a class without samples, or data whose labels are
+                not known, are to be balanced.
         """
         if self.class_weights is None:
             return
         if self.class_weights == "balanced":
-            counts = self.trainer.datamodule.train_set.labels.bincount(minlength=self.num_classes)  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if not hasattr(getattr(data, "train_set", None), "labels"):
+                raise UserError(
+                    f"class_weights balanced counts the labels of train_set, and {type(data).__name__} has none: give "
+                    f"{self.num_classes} numbers"
+                )
+            counts = data.train_set.labels.bincount(minlength=self.num_classes)
             if not counts.all():
                 raise UserError(f"class_weights balanced: class {int(counts.argmin())} has no training sample")
             weight = counts.sum() / (self.num_classes * counts)

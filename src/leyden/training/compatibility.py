@@ -53,8 +53,12 @@ def check_options(options: Namespace, plugins: list[Any]) -> None:
             )
 
 
-def check_parts(trainer: Trainer) -> None:
+def check_parts(trainer: Trainer, is_resumed: bool) -> None:
     """Refuse callbacks and strategies that would fail or lose work later, and name those that cannot be repeated.
+
+    Args:
+        trainer: The Trainer, before `fit`.
+        is_resumed: Whether the run goes on from a checkpoint.
 
     Raises:
         UserError: There is something to refuse.
@@ -73,4 +77,5 @@ def check_parts(trainer: Trainer) -> None:
             raise UserError(f"{name} needs psutil: pip install psutil")
         for inexact, why in INEXACT.items():
             if isinstance(callback, inexact):
-                rank_zero_only(log.warning)("a resume of this run in mid-epoch is not exact: %s: %s", name, why)
+                begin = "this resume is not exact" if is_resumed else "a resume of this run will not be exact"
+                rank_zero_only(log.warning)("%s: %s, as %s", begin, name, why)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leyden.models.base import Classifier
-from leyden.training.callbacks import class_names, run_directory
+from leyden.training.callbacks import class_names, classified, run_directory
 from leyden.training.record import run_title
 
 LEGIBLE = 40  # classes whose names are drawn; of more the picture shows the numbers
@@ -18,8 +18,8 @@ LEGIBLE = 40  # classes whose names are drawn; of more the picture shows the num
 class ConfusionMatrix(Callback):
     """Count which class is taken for which over the test split, and print the accuracy of each class.
 
-    The counts go to `confusion.csv` and, as a picture, to `confusion.png` in the run's directory. What is no
-    `Classifier` is left alone.
+    The counts go to `confusion.csv` and, as a picture, to `confusion.png` in the run's directory. Any
+    module but a `Classifier` is ignored.
     """
 
     counts: MulticlassConfusionMatrix | None = None
@@ -39,8 +39,9 @@ class ConfusionMatrix(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the logits (B, C), which `test_step` returns, against the labels (B,)."""
-        if self.counts is not None:
-            self.counts.update(outputs, batch[1])
+        pair = classified(pl_module, outputs, batch)
+        if self.counts is not None and pair is not None:
+            self.counts.update(outputs, pair[1])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and print the table."""
@@ -48,7 +49,7 @@ class ConfusionMatrix(Callback):
             return
         counts = self.counts.compute()  # of all ranks
         directory = run_directory(trainer)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and counts.any():  # a test_step of one's own may return no logits
             names = class_names(trainer, len(counts))
             write_confusion(directory, counts.cpu(), names)
             for name, row in zip(names, counts.tolist(), strict=True):

@@ -26,7 +26,7 @@ class KeepFound(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over what the finders, which come before this callback, have found."""
         config = self.run_config.config
-        model, data = (config[part].setdefault("init_args", {}) for part in ("model", "data"))
+        model, data = ((config[part] or {}).setdefault("init_args", {}) for part in ("model", "data"))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LearningRateFinder) and callback.optimal_lr:
                 lr = callback.optimal_lr.suggestion()
@@ -42,7 +42,7 @@ class KeepFound(Callback):
         names = tuple(finder.__name__ for finder in FINDERS)
         callbacks = config["trainer"]["callbacks"]
         config["trainer"]["callbacks"] = [c for c in callbacks if not c["class_path"].endswith(names)]
-        self.run_config.setup(trainer, pl_module, "fit")
+        self.run_config.write(trainer)
 
 
 def _arguments(config: dict[str, Any], name: str) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
-from leyden.models.base import Classifier
-from leyden.training.callbacks import class_names, run_directory
+from leyden.training.callbacks import class_names, classified, run_directory
 from leyden.training.record import run_title
 
 COLUMNS = 6
@@ -17,8 +16,8 @@ COLUMNS = 6
 class Mistakes(Callback):
     """Draw the worst-classified images of the test split to `mistakes.png`, with truth, guess and confidence.
 
-    The worst is the one whose true class was thought the least likely. W&B is given them as a table. What is no
-    `Classifier` of images is left alone.
+    The worst is the one whose true class was thought the least likely. W&B is given them as a table. Any
+    module but a `Classifier` of images is ignored.
 
     Args:
         count: How many images to draw at most.
@@ -41,9 +40,10 @@ class Mistakes(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the worst images (B, C, H, W) so far, by the logits (B, K) that `test_step` returned."""
-        x, y = batch
-        if not isinstance(pl_module, Classifier) or x.ndim != 4 or x.shape[1] not in (1, 3):
+        pair = classified(pl_module, outputs, batch)
+        if pair is None or pair[0].ndim != 4 or pair[0].shape[1] not in (1, 3):
             return
+        x, y = pair
         probabilities = outputs.float().softmax(dim=1)
         confidence, guess = probabilities.max(dim=1)
         wrong = guess != y

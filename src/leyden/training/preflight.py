@@ -21,6 +21,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
@@ -30,6 +31,7 @@ from leyden.errors import UserError
 from leyden.explain import reason
 from leyden.models.base import Regressor, Task
 from leyden.training.checkpoints import LastCheckpoint
+from leyden.training.scores import check_names, monitors
 
 Loader = DataLoader[Any]
 log = logging.getLogger(__name__)
@@ -108,18 +110,32 @@ def check_hardware(trainer: Trainer, precision: Any) -> None:
         )
 
 
-def check_evaluation(trainer: Trainer, split: str) -> None:
+def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDataModule | None, split: str) -> None:
     """Refuse to evaluate no batch at all.
 
     Args:
         trainer: The Trainer.
+        model: The model.
+        data: The data; None where the model has loaders of its own.
         split: `val`, `test` or `predict`.
 
     Raises:
-        UserError: The split's limit is 0.
+        UserError: The split's limit is 0, or the model or the data lack what it needs.
     """
     if getattr(trainer, f"limit_{split}_batches") == 0:
         raise UserError(f"--trainer.limit_{split}_batches is 0, so there is nothing to do: leave it out")
+    if missing := missing_for(model, data, split):
+        raise UserError(f"{missing}, so there is nothing to {'validate' if split == 'val' else split}")
+
+
+def missing_for(model: LightningModule, data: LightningDataModule | None, split: str) -> str:
+    """Return what the model or the data lack to evaluate a split, `val`, `test` or `predict`; empty for nothing."""
+    step = "validation_step" if split == "val" else f"{split}_step"
+    if not is_overridden(step, model) and not (split == "predict" and is_overridden("forward", model)):
+        return f"{type(model).__name__} has no {step}"
+    if not any(is_overridden(f"{split}_dataloader", source) for source in (data, model)):
+        return f"{type(data or model).__name__} has no {split}_dataloader"
+    return ""
 
 
 def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModule, directory: Path) -> None:
@@ -172,7 +188,12 @@ def _in_training(trainer: Trainer, data: LightningDataModule) -> Iterator[None]:
 
 
 def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
-    """Refuse to stop or to schedule by a validation that never runs, and say that none chooses a checkpoint."""
+    """Refuse to stop or to schedule by a misspelt score or by a validation that never runs.
+
+    Where only a checkpoint is chosen by that, say that none is.
+    """
+    if isinstance(model, Task):
+        check_names(trainer, model)
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     if trainer.limit_val_batches == 0:
         why = "--trainer.limit_val_batches is 0"
@@ -180,11 +201,8 @@ def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
         why = f"--trainer.check_val_every_n_epoch is {every}, after the last of {epochs} epochs"
     else:
         return
-    schedule: Any = getattr(model, "lr_scheduler", None)
-    waiting = {type(callback).__name__: callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
-    for name, part in {**waiting, "the schedule": schedule}.items():
-        monitor = getattr(part, "monitor", None) or getattr(part, "keywords", {}).get("monitor")
-        if not isinstance(monitor, str) or not monitor.startswith("val/"):
+    for name, part, monitor in monitors(trainer, model):
+        if not monitor.startswith("val"):
             continue
         if not isinstance(part, Checkpoint):
             raise UserError(f"{name} goes by {monitor}, but there is no validation: {why}")

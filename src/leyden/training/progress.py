@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from torch import Tensor
 
 INTERVAL = 0.1  # seconds between two looks at the scores: reading them costs more than many a training step
 
@@ -42,7 +43,7 @@ class RunProgressBar(RichProgressBar):
         shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)  # of a logger: it is the run's directory here
         if trainer.training:
-            if self._loss is not None:  # a step of one's own need not return it
+            if isinstance(self._loss, Tensor) and self._loss.numel() == 1:  # a step of one's own may return anything
                 shown = {"loss": float(self._loss), **shown}
             done = trainer.global_step - self._first_step
             to_do = trainer.estimated_stepping_batches - trainer.global_step

@@ -29,18 +29,19 @@ ELSEWHERE = ("name", "checkpoint", "trainer.default_root_dir", "trainer.logger",
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return {option: (old value, new value)} of two configurations; options go as on the command line."""
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     options = [option for option in dict.fromkeys([*before, *after]) if not option.startswith(ELSEWHERE)]
     pairs = {option: (before.get(option), after.get(option)) for option in options}
     return {option: pair for option, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {option: value} of a nested configuration; options go as on the command line, lists stay whole."""
+    options: dict[str, Any] = {}
     for key, value in config.items():
         option = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
-        flat |= _flat(value, option) if isinstance(value, dict) else {option: value}
-    return flat
+        options |= flat(value, option) if isinstance(value, dict) else {option: value}
+    return options
 
 
 def check_places(config: dict[str, Any], remembered: dict[str, Any], flags: list[str], files: list[str]) -> None:

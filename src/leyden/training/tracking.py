@@ -21,6 +21,7 @@ from leyden.training.runs import best_scores
 
 # seconds, without and with checkpoints; what a server has not taken by then stays on disk for `wandb sync`
 FINISH_TIMEOUT = (60.0, 900.0)
+MLFLOW_RUN_ID = "mlflow_run_id"  # the file in a run's directory by which Lightning's MLFlowLogger goes on
 
 
 @dataclass
