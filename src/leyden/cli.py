@@ -164,7 +164,8 @@ class CLI(LightningCLI):
         if self.own_run and config.name == self.resumed.get("config", {}).get("name"):
             directory = self.own_run
             if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-                rewind_metrics(directory / "metrics.csv", self.resumed["global_step"])
+                unwritten = self.resumed.get("unwritten_metrics", ())
+                rewind_metrics(directory / "metrics.csv", self.resumed["global_step"], unwritten)
         elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
             directory = make_run_directory(directory, "" if self.subcommand == "fit" else f"_{self.subcommand}")
         config.trainer.default_root_dir = str(directory)

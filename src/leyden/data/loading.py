@@ -5,15 +5,19 @@ import multiprocessing
 import re
 import signal
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader, get_worker_info
 
 from leyden.errors import RunError
 
 Batch = tuple[Tensor, Tensor]
+# private, and made to be replaced: multiprocessing calls it while it handles the error
+PRINT_ERROR = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
 
 
 class ArrayDataLoader(DataLoader[Batch]):
@@ -58,6 +62,23 @@ def leave_signals_to_the_run(worker_id: int) -> None:
     """Lets a worker live on at Ctrl-C and SIGTERM, which reach a whole group of processes: the run ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def report_lost_batches() -> None:
+    """Raise in the run why a worker cannot send a batch, as when /dev/shm is full.
+
+    The worker's thread that sends it would only print why, and the run would wait for the batch. Workers that are
+    forked after this call do it, of any DataLoader.
+    """
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Any, error: Exception, item: Any) -> None:
+    if (worker := get_worker_info()) is None:
+        PRINT_ERROR(error, item)
+    else:
+        where = f"in DataLoader worker process {worker.id}"
+        queue.put((item[0], ExceptionWrapper(where=where)))  # type: ignore[no-untyped-call]
 
 
 def end_workers() -> None:
