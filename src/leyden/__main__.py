@@ -4,6 +4,7 @@ import gc
 import sys
 
 from leyden import PROJECT, __version__
+from leyden.parent import end_with_parent
 
 COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
@@ -93,6 +94,7 @@ def main() -> None:
         case []:
             sys.exit("error: which command? See `leyden --help`")
         case _:
+            end_with_parent()
             gc.disable()  # nothing is garbage yet, and to look for it takes a sixth of the time of the imports
             from leyden.main import main as run  # imports torch and lightning, some seconds
 
