@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from leyden import PROJECT, __version__
+from leyden.parent import end_with_parent
 
 COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
@@ -114,6 +115,7 @@ def main() -> None:
         case [command, *_] if command not in COMMANDS:
             _refuse(f"no command `{command}`")
         case _:
+            end_with_parent()
             gc.disable()  # nothing is garbage yet, and to look for it takes a sixth of the time of the imports
             from leyden.main import main as run  # imports torch and lightning, some seconds
 

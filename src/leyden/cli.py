@@ -115,6 +115,14 @@ class CLI(LightningCLI):
             args=args,
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CLI":
+        """Return this object itself, so that a copy of the model is no copy of the trainer and the data.
+
+        Weight averaging copies the model. An optimizer that comes from YAML refers to jsonargparse's instantiator, that
+        to Lightning's, and that to this object, whose trainer holds locks as soon as it has started other processes.
+        """
+        return self
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add this project's own options, and take the model's sizes from the data."""
         parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
@@ -235,7 +243,8 @@ class CLI(LightningCLI):
             if self.subcommand == "fit":
                 lock_run(directory)
             if own_run:
-                rewind_metrics(directory / "metrics.csv", logged_steps(self.resumed))
+                unwritten = self.resumed.get("unwritten_metrics", ())
+                rewind_metrics(directory / "metrics.csv", logged_steps(self.resumed), unwritten)
         config.trainer.default_root_dir = str(directory)
         for logger in unplaced:
             logger.init_args.save_dir = str(directory)

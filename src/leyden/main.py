@@ -2,19 +2,20 @@
 
 import io
 import logging
+import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 
 from leyden.cli import CLI
-from leyden.data.loading import worker_fault
+from leyden.data.loading import report_lost_batches
 from leyden.errors import RunError, UserError
-from leyden.parts import part_fault
+from leyden.faults import known_fault
 from leyden.security import check_environment, check_words
 from leyden.training.runs import leave_run
-from leyden.training.scores import monitor_fault
 from leyden.training.tracking import finish_tracking
 
 SPARED = (  # what Lightning says that is of no use here
@@ -57,6 +58,7 @@ def main(args: list[str]) -> int:
         lambda record: not any(message in record.getMessage() for message in SPARED)
     )
     asks_for_help = any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in args)
+    report_lost_batches()
     code = 1
     try:
         check_environment()
@@ -71,8 +73,11 @@ def main(args: list[str]) -> int:
             raise
         code = 130  # Lightning would make it 1
     except Exception as error:
-        fault = error if isinstance(error, (UserError, RunError)) else None
-        fault = fault or worker_fault(error) or monitor_fault(error) or part_fault(error)
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            # of a run that a rank has left, torchrun sends it to the others at once, and SIGKILL half a minute later:
+            # until then they can say why they end
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        fault = error if isinstance(error, (UserError, RunError)) else known_fault(error)
         if fault is None:
             raise
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)

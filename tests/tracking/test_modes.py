@@ -2,9 +2,11 @@
 
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -134,3 +136,103 @@ def test_with_a_key_and_a_server_a_run_is_online(
     assert "diff.patch" not in server.files
     for file in run.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+FREEZE = """
+import os, signal, sys
+from pathlib import Path
+import leyden.training.tracking as tracking
+tracking.CALL_TIMEOUT, tracking.FINISH_TIMEOUT, tracking.GRACE = 2.0, (2.0, 2.0), 1.0
+number, rows, at_exit = int(sys.argv[1]), int(sys.argv[2]), len(sys.argv) > 3
+logger = tracking.RunWandbLogger(".", tracking.WandbOptions(mode="offline"))
+logger.log_metrics({"loss": 1.0}, 0)
+tasks = Path("/proc/self/task").iterdir()
+(core,) = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+if at_exit:
+    tracking.finish_tracking(0)
+os.kill(core, number)
+for step in range(1, rows):
+    logger.log_metrics({"text": "x" * 10_000}, step)
+if not at_exit:
+    tracking.finish_tracking(0)
+print("core", core)
+"""
+
+
+def has_ended(printed: str) -> bool:
+    """Whether wandb's own process has, of what `FREEZE` has printed."""
+    status = Path("/proc", printed.split("core ")[1].split()[0], "stat")
+    return not status.exists() or ") Z " in status.read_text()  # waits for whoever has inherited it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "rows", "said"),
+    [
+        (signal.SIGSTOP, 1, ["does not answer and is killed", "the end was not logged"]),
+        # until the socket is full
+        (signal.SIGSTOP, 200, ["does not answer and is killed", "step ", "the end was not logged"]),
+        (signal.SIGKILL, 200, ["step ", "the end was not logged"]),
+    ],
+)
+def test_a_process_of_wandb_that_is_frozen_or_dead_holds_no_run(
+    number: int, rows: int, said: list[str], tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    words = [sys.executable, "-c", FREEZE, str(int(number)), str(rows)]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("W&B")][1:]  # the first says how to upload it
+    assert len(lines) == len(said), lines
+    for line, part in zip(lines, said, strict=True):
+        assert part in line
+    (folder,) = tmp_path.glob("wandb/offline-run-*")
+    assert lines[-1].endswith(f"what is on disk: wandb sync wandb/{folder.name}")
+    assert has_ended(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_process_of_wandb_that_freezes_at_the_very_end_does_not_hold_it(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    words = [sys.executable, "-c", FREEZE, str(int(signal.SIGSTOP)), "1", "at exit"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert has_ended(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_holds_the_end_of_no_run(
+    tmp_path: Path, surroundings: dict[str, str], wandb_server: tuple[str, type[WandbServer]]
+) -> None:
+    address, server = wandb_server
+    answer = server.do_POST
+
+    def silent(request: WandbServer) -> None:
+        if server.rows:
+            time.sleep(LIMIT)
+        answer(request)
+
+    server.do_POST = silent  # type: ignore[method-assign]
+    limits = "import leyden.training.tracking as t; t.FINISH_TIMEOUT = (3.0, 3.0)"
+    command = f"import sys; {limits}; from leyden.main import main; sys.exit(main(sys.argv[1:]))"
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", command, *SHORT],
+        cwd=tmp_path,
+        env=surroundings | {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": address},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - started < LIMIT
+    assert server.rows

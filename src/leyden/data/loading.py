@@ -6,17 +6,21 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from multiprocessing.queues import Queue
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader, get_worker_info
 
 from leyden.data.sampling import run_seed, seed_step
 from leyden.errors import RunError
 
 Batch = tuple[Tensor, Tensor]
+# private, and made to be replaced: multiprocessing calls it while it handles the error
+PRINT_ERROR = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
 
 
 class LazyDataLoader(DataLoader[Any]):
@@ -94,6 +98,23 @@ def start_worker(user_function: Callable[[int], None] | None, worker_id: int) ->
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if user_function is not None:
         user_function(worker_id)
+
+
+def report_lost_batches() -> None:
+    """Raise in the run why a worker cannot send a batch, as when /dev/shm is full.
+
+    The worker's thread that sends it would only print why, and the run would wait for the batch. Workers that are
+    forked after this call do it, of any DataLoader.
+    """
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Any, error: Exception, item: Any) -> None:
+    if (worker := get_worker_info()) is None:
+        PRINT_ERROR(error, item)
+    else:
+        where = f"in DataLoader worker process {worker.id}"
+        queue.put((item[0], ExceptionWrapper(where=where)))  # type: ignore[no-untyped-call]
 
 
 def end_workers() -> None:

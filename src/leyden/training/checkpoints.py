@@ -21,6 +21,7 @@ from leyden.data.sampling import ResumableSampler
 from leyden.errors import RunError, UserError
 from leyden.models.base import Task
 from leyden.training.callbacks import run_directory
+from leyden.training.logs import MetricsLogger
 from leyden.training.runs import LAST, PREVIOUS
 
 STEPS_BETWEEN_QUESTIONS = 16  # that ranks ask each other, of several that train together
@@ -165,8 +166,11 @@ class LastCheckpoint(Callback):
             self._stop(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no rank behind that hangs, or is stopped, or does not know yet."""
+        """Say how to go on, and kill the other ranks: they may be blocked in a collective, or stopped."""
         self._unhook()
+        directory = getattr(self, "directory", None)  # not found yet where the data cannot be loaded
+        if directory and (directory / LAST).exists() and not isinstance(exception, (UserError, RunError)):
+            exception.add_note(f"go on with: leyden fit --ckpt_path {directory.parent}")
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(exception, SystemExit):
             launcher.kill(signal.SIGKILL)
@@ -186,6 +190,8 @@ class LastCheckpoint(Callback):
             last.replace(self.directory / PREVIOUS)
         trainer.save_checkpoint(last, weights_only=False)  # the whole run; unsaid, Lightning logs a line
         self._saved(trainer)
+        for metrics in _metrics_loggers(trainer):
+            metrics.check_written(f"in {last}, go on with: leyden fit --ckpt_path {self.directory.parent}")
 
     def _saved(self, trainer: Trainer) -> None:
         self.saved_step = trainer.global_step
@@ -210,6 +216,8 @@ class LastCheckpoint(Callback):
         checkpoint["batches_done"] = done % trainer.num_training_batches
         checkpoint["world_size"] = trainer.world_size
         checkpoint["finished"] = self.finished
+        if unwritten := [row for metrics in _metrics_loggers(trainer) for row in metrics.unwritten]:
+            checkpoint["unwritten_metrics"] = unwritten
         if isinstance(pl_module, Task):
             checkpoint["train_metrics"] = {
                 name: {state: _of_all_ranks(trainer, value) for state, value in metric.metric_state.items()}
@@ -232,6 +240,10 @@ class LastCheckpoint(Callback):
         for key, state in checkpoint["callbacks"].items():
             if key.startswith("ModelCheckpoint") and (self.directory / Path(state["best_model_path"]).name).is_file():
                 checkpoint["callbacks"][key] = _moved(state, state["dirpath"], str(self.directory))
+
+
+def _metrics_loggers(trainer: Trainer) -> list[MetricsLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MetricsLogger)]
 
 
 def _can_resume_before(trainer: Trainer, batch_idx: int) -> bool:

@@ -1,13 +1,18 @@
 """Runs in Weights & Biases, which stay offline where it cannot be reached."""
 
+import atexit
 import json
+import math
 import os
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +27,8 @@ from leyden.training.runs import best_scores
 # seconds, without and with checkpoints; what a server has not taken by then stays on disk for `wandb sync`
 FINISH_TIMEOUT = (60.0, 900.0)
 MLFLOW_RUN_ID = "mlflow_run_id"  # the file in a run's directory by which Lightning's MLFlowLogger goes on
+# seconds for any other call; after that, and GRACE after FINISH_TIMEOUT, wandb's own process counts as frozen
+CALL_TIMEOUT, GRACE = 60.0, 5.0
 
 
 @dataclass
@@ -124,6 +131,8 @@ class RunWandbLogger(WandbLogger):
         run = self.experiment
         if run.disabled:
             return
+        # wandb itself waits for its process at the end of this one; what is registered last is called first
+        atexit.register(_watch().allow, CALL_TIMEOUT)
         if run.offline:
             self.held = self._step_on_disk()
             print(f"W&B   offline ({reason}); to upload the run: {self.where}", flush=True)
@@ -140,7 +149,8 @@ class RunWandbLogger(WandbLogger):
         settings = wandb.Settings(finish_timeout=FINISH_TIMEOUT[self.log_model], quiet=True, silent=silent)
         self._wandb_init |= {"mode": mode, "settings": settings}
         self._experiment = None
-        _ = super().experiment
+        with _watch().limit(CALL_TIMEOUT + self._wandb_init["settings"].init_timeout):
+            _ = super().experiment
 
     def _step_on_disk(self) -> int:
         """Return the last step that W&B's own files of earlier parts of this run hold, -1 for none.
@@ -236,9 +246,60 @@ class RunWandbLogger(WandbLogger):
 def _not_in_the_way(what: str) -> Iterator[None]:
     """Say what was not logged, and go on: a run does not fail because a server or wandb's own process did."""
     try:
-        yield
+        with _watch().limit(CALL_TIMEOUT):
+            yield
     except Exception as error:  # of any kind, also those of the libraries that wandb uses
         print(f"W&B   {what} was not logged: {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
+
+
+class _Watch(threading.Thread):
+    """Kill wandb's own process when a call has waited for it too long.
+
+    wandb 0.31 waits for it without a limit, also to send it what is logged, once the socket is full: a process that is
+    stopped would hold the run for ever. With its death every wait ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True, name="wandb-watch")
+        self.deadline = math.inf
+
+    def run(self) -> None:
+        """Look once a second."""
+        while True:
+            time.sleep(min(1.0, CALL_TIMEOUT / 4))
+            if time.monotonic() > self.deadline:
+                self.deadline = math.inf
+                self._kill()
+
+    def _kill(self) -> None:
+        from wandb.sdk import wandb_setup
+
+        # private: wandb has no way to end a process that does not answer. None where another program started it
+        service = wandb_setup.singleton()._connection
+        if service is not None and service._proc is not None:
+            print("W&B   wandb's own process does not answer and is killed", flush=True)
+            service._proc._process.kill()
+
+    def allow(self, seconds: float) -> None:
+        """Begin to count."""
+        self.deadline = time.monotonic() + seconds
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Allow so many seconds for what is done within; an outer limit is not raised."""
+        before = self.deadline
+        self.deadline = min(before, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self.deadline = before
+
+
+@cache
+def _watch() -> _Watch:
+    watch = _Watch()
+    watch.start()
+    return watch
 
 
 def choose_mode() -> tuple[str, str]:
@@ -262,9 +323,17 @@ def finish_tracking(exit_code: int) -> None:
     """End the W&B run of this process, where there is one."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        folder = str(Path(wandb.run.dir).parents[1])
-        with _not_in_the_way("the end"):
-            wandb.finish(exit_code)
+        files = Path(wandb.run.dir).parent
+        folder = str(files.parent)
+        timeout = wandb.run.settings.finish_timeout or math.inf  # a logger other than ours may have set none
+        try:
+            with _watch().limit(timeout + GRACE):
+                wandb.finish(exit_code)
+        except Exception as error:  # wandb's own process is gone, or was frozen and is now
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            print(f"W&B   the end was not logged ({reason}); what is on disk: wandb sync {os.path.relpath(files)}")
+            with suppress(Exception), _watch().limit(CALL_TIMEOUT):  # else wandb does it at exit, with a traceback
+                wandb.teardown()
         if os.environ.get("WANDB_DATA_DIR") == folder:  # set by `start`
             del os.environ["WANDB_DATA_DIR"]
 
