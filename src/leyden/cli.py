@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import pkgutil
+import shlex
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,21 +14,23 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 import leyden.data
 import leyden.models
 from leyden import PROJECT
+from leyden.class_list import class_list
 from leyden.errors import UserError
-from leyden.explain import explain
+from leyden.explain import arguments, explain
 from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.logs import rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
-from leyden.training.preflight import check_evaluation, check_fit, check_hardware, check_model_fits_data
-from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences
+from leyden.training.preflight import announce_nodes, check_evaluation, check_fit, check_hardware, check_model_fits_data
+from leyden.training.resume import ChangedOptimizer, check_resumable, check_weights_fit, differences, limits_to_raise
 from leyden.training.runs import (
     LAST,
     RUNS,
@@ -49,8 +52,8 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 LINKS = ("input_shape", "num_classes", "out_features")  # what a model takes from its data
 SWITCHES = {
     "enable_checkpointing": ("ModelCheckpoint",),
-    "enable_model_summary": ("ModelSummary",),
-    "enable_progress_bar": ("RunProgressBar",),
+    "enable_model_summary": ("ModelSummary", "LayerSummary"),
+    "enable_progress_bar": ("RunProgressBar", "EpochLines"),
 }
 
 
@@ -93,10 +96,19 @@ class CLI(LightningCLI):
         subcommand, *rest = cast("list[str]", args)
         if subcommand not in SUBCOMMANDS:
             raise UserError(f"no command `{subcommand}`; there are {', '.join(SUBCOMMANDS)} (see `leyden --help`)")
+        if listed := class_list(rest):
+            print(listed)
+            raise SystemExit(0)
+        if subcommand in ("validate", "test"):
+            self._parser(subcommand).set_defaults(verbose=False)  # Lightning's table of scores: _report has a line
         try:
             self.config = parser.parse_args([subcommand, *self._in_order(subcommand, rest)])
         except argparse.ArgumentError as error:
-            options = self._parser(subcommand).get_defaults().keys()
+            options = [*self._parser(subcommand).get_defaults().keys()]
+            # the model may be the one that is not understood, so these are of any
+            options += [f"model.{name}" for name in arguments("leyden.models.base.Classifier")]
+            options += ["model.optimizer.lr"]
+            options += [f"data.{name}" for name in arguments("leyden.data.base.ArrayDataModule")]
             raise UserError(explain(str(error), options)) from error
         check_loading(self.config[subcommand], has_checkpoint=bool(self.resumed))
 
@@ -158,7 +170,7 @@ class CLI(LightningCLI):
             self.changes = differences(self.resumed.get("config", self.record), self.record)
             for option, (old, new) in self.changes.items():
                 _say(f"      {option}: {old} -> {new}")
-            check_resumable(self.resumed, self.changes)
+            check_resumable(self.resumed, self.changes, self.record)
 
         directory = Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
         if self.own_run and config.name == self.resumed.get("config", {}).get("name"):
@@ -235,10 +247,12 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
+        announce_nodes(self.trainer)
 
     def before_validate(self) -> None:
         """Refuse to validate nothing; likewise to test and to predict."""
         check_evaluation(self.trainer, "val" if self.subcommand == "validate" else str(self.subcommand))
+        announce_nodes(self.trainer)
 
     before_test = before_predict = before_validate
 
@@ -249,12 +263,11 @@ class CLI(LightningCLI):
             UserError: Not one step was trained.
         """
         if self.trainer.global_step == self.resumed.get("global_step", 0):
-            raise UserError(
-                f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
-            )
+            limits = limits_to_raise(self.record, self.trainer.current_epoch, self.trainer.global_step)
+            raise UserError(f"no step was left to train: raise {limits} to go on")
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if self.config.fit.test_after_fit:
-            self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, weights_only=True)
+            self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True)
         self._report(best)
 
     def after_test(self) -> None:
@@ -264,17 +277,21 @@ class CLI(LightningCLI):
     after_validate = after_predict = after_test
 
     def _report(self, best: str = "") -> None:
+        split = {TrainerFn.VALIDATING: "val", TrainerFn.TESTING: "test"}.get(self.trainer.state.fn or TrainerFn.FITTING)
+        if split is not None and self.trainer.callback_metrics:
+            shown = (f"{name} {float(value):.4g}" for name, value in sorted(self.trainer.callback_metrics.items()))
+            _say(f"{split:<6}{', '.join(shown)}")
         scores = best_scores(self.trainer.checkpoint_callback, Path(self.trainer.default_root_dir)) if best else {}
         if scores:
-            epoch = f"epoch {scores.pop('epoch'):.0f}: " if "epoch" in scores else ""
+            epoch = f"epoch {scores.pop('epoch') + 1:.0f}: " if "epoch" in scores else ""
             shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val/"))
             _say(f"best  {epoch}{', '.join(shown)}")
-        _say(f"run   {_short(self.trainer.default_root_dir)}")
+        _say(f"run   {shlex.quote(_short(self.trainer.default_root_dir))}")
         for logger in self.trainer.loggers:
             if isinstance(logger, RunWandbLogger) and logger.where:
                 _say(f"W&B   {logger.where}")
         if best:
-            _say(f"next  leyden test --ckpt_path {_short(best)}")
+            _say(f"next  leyden test --ckpt_path {shlex.quote(_short(best))}")
 
 
 @rank_zero_only

@@ -33,10 +33,10 @@ def explain(message: str, options: Iterable[str]) -> str:
         return f"unknown option `{name}`{_nearest(name.lstrip('-'), options)}"
     if found := re.search(r"Option '([\w.]+)' is not accepted", message):
         owner = re.findall(r"class_path[= ]'([\w.]+)'", message[: found.start()] + message[found.end() :])
-        owners = [path for path in owner if found[1] not in _arguments(path)]
+        owners = [path for path in owner if found[1] not in arguments(path)]
         path = owners[-1] if "optimizer" in key or "scheduler" in key else owners[0]
         name = path.rpartition(".")[2]
-        return f"{key}: {name} has no argument `{found[1]}`{_nearest(found[1], _arguments(path))}"
+        return f"{key}: {name} has no argument `{found[1]}`{_nearest(found[1], arguments(path))}"
     if found := re.search(r"Importing '([\w.]+)' is not allowed", message):
         return f"{key}: `{found[1]}` may not be imported; what may is listed in ALLOWED_PACKAGES of leyden/security.py"
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
@@ -68,7 +68,7 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean `{full[matches[0]]}`?" if matches else ""
 
 
-def _arguments(class_path: str) -> list[str]:
+def arguments(class_path: str) -> list[str]:
     """Return the names of a class's arguments, also those that its `**kwargs` lead to."""
     module, _, name = class_path.rpartition(".")
     added = ArgumentParser().add_class_arguments(getattr(importlib.import_module(module), name), "x")

@@ -32,7 +32,7 @@ class _Continued(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:  # where the stock one deletes the file
         file = Path(self.metrics_file_path)
         if file.exists():
-            with file.open(newline="") as lines:
+            with file.open(newline="", encoding="utf-8") as lines:
                 self.metrics_keys = list(next(csv.reader(lines), []))
 
 
@@ -45,11 +45,11 @@ def rewind_metrics(file: Path, step: int) -> None:
     """
     if not file.exists():
         return
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         header, *rows = csv.reader(lines)
     at = header.index("step")
     part = file.with_name(f".{file.name}.part")
-    with part.open("w", newline="") as lines:
+    with part.open("w", newline="", encoding="utf-8") as lines:
         # a kill can leave the last row incomplete
         csv.writer(lines).writerows([header, *(row for row in rows if len(row) == len(header) and int(row[at]) < step)])
     part.replace(file)

@@ -37,25 +37,62 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_resumable(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
+def limits_to_raise(config: dict[str, Any], epoch: int, step: int) -> str:
+    """Say what ended a run, so that raising it lets the run go on: a limit of the Trainer, or else a callback.
+
+    Args:
+        config: The run's configuration.
+        epoch: Number of epochs that are complete.
+        step: Number of optimizer steps.
+    """
+    trainer = config.get("trainer", {})
+    max_epochs, max_steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    if max_epochs is not None and 0 <= max_epochs <= epoch:
+        return "--trainer.max_epochs"
+    if 0 <= max_steps <= step:
+        return "--trainer.max_steps"
+    if trainer.get("max_time") is not None:
+        return "--trainer.max_time"
+    callbacks = trainer.get("callbacks") or []
+    names = [c["class_path"].rpartition(".")[2] for c in (callbacks if isinstance(callbacks, list) else [callbacks])]
+    stopping = {"Timer": "the duration of its Timer", "EarlyStopping": "the patience of its EarlyStopping"}
+    found = [text for name, text in stopping.items() if name in names]
+    return f"{' or '.join(found)} (in trainer.callbacks)" if found else "--trainer.max_epochs"
+
+
+def check_resumable(
+    checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], record: dict[str, Any] | None = None
+) -> None:
     """Refuse to resume what cannot go on as asked.
+
+    Args:
+        checkpoint: Where the run goes on.
+        changes: {option: (old value, new value)}, without the callbacks.
+        record: The configuration of the run that goes on; None for the one that the checkpoint holds.
 
     Raises:
         UserError: The run is finished, the file lacks what training needs, or a change does not fit what it holds.
     """
     if "optimizer_states" not in checkpoint:
         raise UserError("this checkpoint holds no state of an optimizer, so training cannot go on from it")
-    if checkpoint.get("finished") and not any(option in LIMITS for option in changes):
+    config = checkpoint.get("config", {})
+    callbacks = [c.get("trainer", {}).get("callbacks") for c in (config, record or config)]
+    if (
+        checkpoint.get("finished")
+        and not any(option in LIMITS for option in changes)
+        and callbacks[0] == callbacks[1]  # one of them may have ended the run
+    ):
         raise UserError(
             f"this run is finished, at epoch {checkpoint['epoch']} and step {checkpoint['global_step']}: "
-            "test it with `leyden test`, or raise --trainer.max_epochs to go on"
+            "test it with `leyden test`, or raise "
+            f"{limits_to_raise(config, checkpoint['epoch'], checkpoint['global_step'])} to go on"
         )
     for option, (old, new) in changes.items():
         if option == "model.class_path" or option == "model.optimizer.class_path":
             raise UserError(f"{option} was {old}, now {new}: that cannot go on from the other's state; start a new run")
         if option.startswith("model.lr_scheduler"):
             raise UserError(f"{option} was {old}, now {new}: a schedule under way goes on as it is; start a new run")
-        if option in LIMITS and _spans_the_run(checkpoint):
+        if option in LIMITS and option != "trainer.max_time" and _spans_the_run(checkpoint):
             raise UserError(
                 f"{option} was {old}, now {new}: but the learning rate's schedule ends there; start a new run"
             )
