@@ -15,6 +15,11 @@ DIGITS = "configs/convnet_digits.yaml"
 
 MISTAKES = {  # the words after `leyden fit --config configs/convnet_digits.yaml`, and what the answer must name
     "--trainer.max_epoch 2": ["trainer.max_epoch", "did you mean `trainer.max_epochs`"],  # no abbreviations
+    "--optimizer torch.optim.Adam": ["did you mean `model.optimizer`"],
+    "--lr_scheduler torch.optim.lr_scheduler.StepLR": ["did you mean `model.lr_scheduler`"],
+    "--lr 0.1": ["did you mean `model.optimizer.lr`"],
+    "--batch_size 8": ["did you mean `data.batch_size`"],
+    "--trainer.num_nodes 2": ["MASTER_ADDR, MASTER_PORT and NODE_RANK", "torchrun"],
     "--max_epochs 2": ["did you mean `trainer.max_epochs`"],
     "--trainer.max_epochs two": ["trainer.max_epochs is two", "int"],
     "--trainer.accelerator gpuu": ["gpuu", "cpu"],
@@ -269,6 +274,26 @@ def test_the_help_of_a_class_is_short_enough_to_read(words: list[str], capsys: p
     assert "known subclasses" not in " ".join(text.split())
     assert 20 < len(text.splitlines()) < 80
     assert "--model.dropout" in text or "--data.num_workers" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "some", "others"),
+    [
+        ("model", ["ConvNet", "NetworkClassifier"], ["Task", "BoringModel"]),
+        ("data", ["MNISTDataModule"], ["ArrayData"]),
+    ],
+)
+def test_the_help_of_no_class_lists_the_classes_there_are(
+    option: str, some: list[str], others: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", f"--{option}.help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in some:
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert len(line.split()) > 3  # its docstring's first line
+    assert not any(name in line for line in lines for name in others)
 
 
 def test_the_long_help_lists_what_the_trainer_takes() -> None:

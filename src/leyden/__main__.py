@@ -1,6 +1,9 @@
 """`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.main`."""
 
 import gc
+import io
+import locale
+import os
 import re
 import signal
 import sys
@@ -63,6 +66,7 @@ usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option va
 Defaults come first (configs/defaults.yaml), then the checkpoint's own configuration, then each --config, then the
 options: the later wins.
 
+  leyden {command} --model.help              the models; --data.help the datasets
   leyden {command} --model.help ConvNet      the arguments of a model; --data.help NAME those of a dataset
   leyden {command} --config FILE --print_config    the resolved configuration
   leyden {command} --help all                every option there is
@@ -77,7 +81,10 @@ CHECKPOINT_HELP = {
 def _purposes(folder: str) -> str:
     """List the configurations in a folder with the purpose that each one's first line gives."""
     files = sorted(file for file in (PROJECT / folder).glob("*.yaml") if file.name != "defaults.yaml")
-    lines = (f"  {f'{folder}/{file.name}':<42}{file.read_text().partition(chr(10))[0].lstrip('# ')}" for file in files)
+    lines = (
+        f"  {f'{folder}/{file.name}':<42}{file.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}"
+        for file in files
+    )
     return "\n".join(lines)
 
 
@@ -92,8 +99,32 @@ def _only_prints(args: list[str]) -> bool:
     return args[:1] == ["compare"] or any(re.match(r"-h$|--help$|--[\w.]+\.help(=|$)", word) for word in args)
 
 
+def _use_utf8() -> None:
+    """Read and write every file as UTF-8, and print `?` for what the terminal cannot show.
+
+    In a locale of another encoding the interpreter starts again in its UTF-8 mode, the default from Python 3.15 on:
+    jsonargparse and fsspec open files in the locale's encoding. Child processes inherit it.
+    """
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    sys.stdout.reconfigure(errors="replace")
+    if not sys.flags.utf8_mode and locale.getencoding().lower() != "utf-8":
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{sys.stdout.encoding}:replace"}
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _let_threads_sleep() -> None:
+    """Let idle OpenMP threads sleep, where they would spin: on a busy machine they keep the working ones from a core.
+
+    Torch's OpenMP library reads this as torch is imported. Results are the same to the bit.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 def main() -> None:
     """Run the command line on the words that the shell gave."""
+    _use_utf8()
     args = sys.argv[1:]
     if _only_prints(args) and hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it, as it ends other commands that only print
@@ -116,6 +147,7 @@ def main() -> None:
             _refuse(f"no command `{command}`")
         case _:
             end_with_parent()
+            _let_threads_sleep()
             gc.disable()  # nothing is garbage yet, and to look for it takes a sixth of the time of the imports
             from leyden.main import main as run  # imports torch and lightning, some seconds
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import pkgutil
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -24,9 +26,10 @@ import leyden.data
 import leyden.models
 import leyden.training
 from leyden import PROJECT
+from leyden.class_list import class_list
 from leyden.data.resumable import make_resumable, seed_setup
 from leyden.errors import UserError
-from leyden.explain import explain
+from leyden.explain import arguments, explain
 from leyden.parts import Constructor
 from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
@@ -40,6 +43,7 @@ from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
 from leyden.training.preflight import (
+    announce_nodes,
     check_evaluation,
     check_fit,
     check_hardware,
@@ -54,6 +58,7 @@ from leyden.training.resume import (
     differences,
     is_finished,
     is_untested,
+    limits_to_raise,
 )
 from leyden.training.run_config import plain_config
 from leyden.training.runs import (
@@ -80,8 +85,8 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 LINKS = ("input_shape", "num_classes", "out_features")  # what a model takes from its data
 SWITCHES = {
     "enable_checkpointing": ("ModelCheckpoint",),
-    "enable_model_summary": ("ModelSummary",),
-    "enable_progress_bar": ("RunProgressBar",),
+    "enable_model_summary": ("ModelSummary", "LayerSummary"),
+    "enable_progress_bar": ("RunProgressBar", "EpochLines"),
 }
 
 
@@ -141,10 +146,19 @@ class CLI(LightningCLI):
             UserError: The arguments do not fit together, or there is no checkpoint where one is needed.
         """
         subcommand, *rest = cast("list[str]", args)
+        if listed := class_list(rest):
+            print(listed)
+            raise SystemExit(0)
+        if subcommand in ("validate", "test"):
+            self._parser(subcommand).set_defaults(verbose=False)  # Lightning's table of scores: _report has a line
         try:
             self.config = parser.parse_args([subcommand, *self._in_order(subcommand, rest)])
         except argparse.ArgumentError as error:
-            options = self._parser(subcommand).get_defaults().keys()
+            options = [*self._parser(subcommand).get_defaults().keys()]
+            # the model may be the one that is not understood, so these are of any
+            options += [f"model.{name}" for name in arguments("leyden.models.base.Classifier")]
+            options += ["model.optimizer.lr"]
+            options += [f"data.{name}" for name in arguments("leyden.data.base.ArrayDataModule")]
             raise UserError(explain(error, options, self.configs)) from error
         check_loading(self.config[subcommand], has_checkpoint=bool(self.resumed))
 
@@ -222,11 +236,11 @@ class CLI(LightningCLI):
             for option, (old, new) in self.changes.items():
                 _say(f"      {option}: {old} -> {new}")
             if own_run and config.test_after_fit and config.trainer.limit_test_batches != 0:
-                self.test_is_left = is_untested(self.resumed, self.changes, own_run / "metrics.csv")
-            if self.restarted and is_finished(self.resumed, self.changes) and not self.test_is_left:
+                self.test_is_left = is_untested(self.resumed, self.changes, self.record, own_run / "metrics.csv")
+            if self.restarted and is_finished(self.resumed, self.changes, self.record) and not self.test_is_left:
                 _say("      finished before it was started again")
                 raise SystemExit(0)
-            check_resumable(self.resumed, self.changes, self.test_is_left)
+            check_resumable(self.resumed, self.changes, self.record, self.test_is_left)
             if self.test_is_left:
                 _say("      its training is finished, its test is not: testing it")
             if self.from_elsewhere:
@@ -341,6 +355,7 @@ class CLI(LightningCLI):
             return
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
         make_resumable(self.model, self.datamodule)
+        announce_nodes(self.trainer)
 
     def before_validate(self) -> None:
         """Refuse to validate nothing; likewise to test and to predict."""
@@ -348,6 +363,7 @@ class CLI(LightningCLI):
         warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided")
         split = "val" if self.subcommand == "validate" else str(self.subcommand)
         check_evaluation(self.trainer, self.model, self.datamodule, split)
+        announce_nodes(self.trainer)
 
     before_test = before_predict = before_validate
 
@@ -358,9 +374,8 @@ class CLI(LightningCLI):
             UserError: Not one step was trained.
         """
         if self.trainer.global_step == self.resumed.get("global_step", 0) and not self.test_is_left:
-            raise UserError(
-                f"no step was left to train: --trainer.max_epochs is {self.trainer.max_epochs}, raise it to go on"
-            )
+            limits = limits_to_raise(self.record, self.trainer.current_epoch, self.trainer.global_step)
+            raise UserError(f"no step was left to train: raise {limits} to go on")
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         missing = missing_for(self.model, self.datamodule, "test")
         if self.config.fit.test_after_fit and missing:
@@ -370,8 +385,8 @@ class CLI(LightningCLI):
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
             self.trainer.callbacks = [c for c in callbacks if not isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
             kind = ", averaged weights" if self.trainer.callbacks != callbacks else ""  # type: ignore[attr-defined]
-            _say(f"test  {_short(best) if best else 'the weights of the last step'}{kind}")
-            self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, weights_only=True)
+            _say(f"from  {_short(best) if best else 'the weights of the last step'}{kind}")
+            self.trainer.test(self.model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True)
         self._report(best)
 
     def after_test(self) -> None:
@@ -381,18 +396,22 @@ class CLI(LightningCLI):
     after_validate = after_predict = after_test
 
     def _report(self, best: str = "") -> None:
+        split = {TrainerFn.VALIDATING: "val", TrainerFn.TESTING: "test"}.get(self.trainer.state.fn or TrainerFn.FITTING)
+        if split is not None and self.trainer.callback_metrics:
+            shown = (f"{name} {float(value):.4g}" for name, value in sorted(self.trainer.callback_metrics.items()))
+            _say(f"{split:<6}{', '.join(shown)}")
         scores = best_scores(self.trainer.checkpoint_callback, Path(self.trainer.default_root_dir)) if best else {}
         if scores:
-            epoch = f"epoch {scores.pop('epoch'):.0f}: " if "epoch" in scores else ""
+            epoch = f"epoch {scores.pop('epoch') + 1:.0f}: " if "epoch" in scores else ""
             shown = (f"{name} {value:.4g}" for name, value in scores.items() if name.startswith("val"))
             _say(f"best  {epoch}{', '.join(shown)}")
-        _say(f"run   {_short(self.trainer.default_root_dir)}")
+        _say(f"run   {shlex.quote(_short(self.trainer.default_root_dir))}")
         for logger in self.trainer.loggers:
             if isinstance(logger, RunWandbLogger) and logger.where:
                 _say(f"W&B   {logger.where}")
         if best:
             command = "predict" if missing_for(self.model, self.datamodule, "test") else "test"
-            _say(f"next  leyden {command} --ckpt_path {_short(best)}")
+            _say(f"next  leyden {command} --ckpt_path {shlex.quote(_short(best))}")
 
 
 @contextmanager

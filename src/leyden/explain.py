@@ -66,10 +66,10 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
             return f"`{name}` is not an option{fix}"
         return f"unknown option `{name}`{_nearest(name.lstrip('-'), options)}"
     if found := re.search(r"Option '([\w.]+)' is not accepted", text):
-        arguments = _arguments(owner)
-        if found[1] in arguments:  # the class has it, but whoever makes it fills it in
+        accepted = arguments(owner)
+        if found[1] in accepted:  # the class has it, but whoever makes it fills it in
             return f"{place}leave `{found[1]}` out, it is filled in"
-        return f"{place}{owner.rpartition('.')[2]} has no argument `{found[1]}`{_nearest(found[1], arguments)}"
+        return f"{place}{owner.rpartition('.')[2]} has no argument `{found[1]}`{_nearest(found[1], accepted)}"
     if found := re.search(r"Importing '([\w.]+)' is not allowed", text):
         if found[1] in [f"lightning.{base.__name__}" for base in BASES]:  # taken where no class is named
             return _missing([key], configs) if key in ("model", "data") else f"{place}no class is named (class_path)"
@@ -159,7 +159,7 @@ def _is_network(path: str) -> bool:
     return not inspect.isclass(found) or issubclass(found, torch.nn.Module)
 
 
-def _arguments(path: str) -> list[str]:
+def arguments(path: str) -> list[str]:
     """Return the names of the arguments of a class or a function, also those that its `**kwargs` lead to."""
     parser, found = ArgumentParser(), _object(path)
     add = parser.add_class_arguments if inspect.isclass(found) else parser.add_function_arguments

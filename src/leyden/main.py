@@ -18,17 +18,36 @@ from leyden.security import check_environment, check_words
 from leyden.training.runs import leave_run
 from leyden.training.tracking import finish_tracking
 
-SPARED = (  # what Lightning says that is of no use here
+SPARED = (  # patterns of what Lightning says that does not help the user here
     "does not have many workers",  # arrays in memory are fetched faster without
-    "litlogger",  # an advertisement
+    "Tip: For seamless",  # advertisements
     "Trainer already configured with model summary",
-    "LeafSpec",  # Lightning's own use of a deprecated torch function
+    "TPU available: False",
+    "stopped: `max_epochs=",  # which the number of the last epoch says
+    "Restor(ing|ed all) states from the checkpoint",  # the line `from` says it
+    "Loaded model weights from the checkpoint",
+    "Checkpoint directory .* exists and is not empty",  # so it is when a run goes on
     "smaller than the logging interval",  # scores are logged every epoch all the same
     "The dirpath has changed",  # every run has a directory of its own
     "in eval mode at the start of training",  # a frozen backbone is there on purpose
     "fp16 is not supported on CPU",  # which is refused
     "dataloader is not resumable",  # said by leyden.data.resumable, and only where it is so
+    r"recommended to use `self.log\('lr",  # the same on all ranks
 )
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Say whether a message of Lightning's helps the user."""
+    return not any(re.search(message, record.getMessage()) for message in SPARED)
+
+
+def _quieten_lightning() -> None:
+    """Filter what Lightning logs and warns of; the warnings of a user's own code are shown."""
+    for message in SPARED:
+        warnings.filterwarnings("ignore", f".*{message}")
+    for category in (FutureWarning, DeprecationWarning):  # Lightning's own use of what torch has deprecated
+        warnings.filterwarnings("ignore", category=category, module=r"lightning\.")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_shown)
 
 
 @contextmanager
@@ -52,11 +71,7 @@ def main(args: list[str]) -> int:
         0; 1 after a fault of the run and 2 after a mistake of the user's, which one line on stderr explains; 130 after
         Ctrl-C before there was anything to save. Anything else raises.
     """
-    for message in SPARED:
-        warnings.filterwarnings("ignore", f".*{message}")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(message in record.getMessage() for message in SPARED)
-    )
+    _quieten_lightning()
     asks_for_help = any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in args)
     report_lost_batches()
     code = 1

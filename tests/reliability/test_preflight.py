@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from leyden import PROJECT
@@ -250,3 +252,15 @@ def test_a_model_with_nothing_to_train_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(UserError, match="no parameter to train"):
         preflight.check_fit(trainer, model, data, tmp_path)
+
+
+def test_a_run_on_two_nodes_says_what_it_waits_for_and_where_and_how_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    strategy = DDPStrategy(timeout=timedelta(minutes=5))
+    preflight.announce_nodes(Trainer(num_nodes=2, devices=1, accelerator="cpu", strategy=strategy, logger=False))
+    line = capsys.readouterr().out
+    for part in ("node 1 waits at 10.0.0.7:29500", "2 nodes", "0:05:00"):
+        assert part in line

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -202,7 +203,8 @@ class LastCheckpoint(Callback):
         number = self.signal or signal.SIGTERM  # another rank heard it
         if trainer.is_global_zero:
             saved = (self.directory / LAST).exists()  # not with --trainer.enable_checkpointing false
-            fix = f"saved; go on with: leyden fit --ckpt_path {self.directory.parent}" if saved else "nothing is saved"
+            run = shlex.quote(str(self.directory.parent))
+            fix = f"saved; go on with: leyden fit --ckpt_path {run}" if saved else "nothing is saved"
             print(f"stopped at step {trainer.global_step}, {fix}", file=sys.stderr)
             if number == signal.SIGUSR1:
                 subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
@@ -23,6 +24,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.distributed.constants import default_pg_timeout
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
@@ -107,6 +109,30 @@ def check_hardware(trainer: Trainer, precision: Any) -> None:
         raise UserError(
             f"--trainer.devices {trainer.num_devices} would start as many processes, but there are {cores} cores: "
             f"take at most {max(cores, 2)}"
+        )
+
+
+def announce_nodes(trainer: Trainer) -> None:
+    """Say what a run on several nodes waits for before it starts, where, and for how long.
+
+    Raises:
+        UserError: Nobody said at which port the nodes meet, so each would wait for the others at one of its own.
+    """
+    if trainer.num_nodes == 1:
+        return
+    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+    if isinstance(environment, LightningEnvironment) and "MASTER_PORT" not in os.environ:
+        raise UserError(
+            f"--trainer.num_nodes {trainer.num_nodes}, but nothing says where they meet: on each node set MASTER_ADDR, "
+            "MASTER_PORT and NODE_RANK (0, 1, ...), or start it by torchrun or srun"
+        )
+    if trainer.local_rank == 0:
+        # no public name; None lets torch choose
+        timeout = getattr(trainer.strategy, "_timeout", None) or default_pg_timeout
+        print(
+            f"node {trainer.node_rank} waits at {environment.main_address}:{environment.main_port} until "
+            f"{trainer.num_nodes} nodes are there (--trainer.num_nodes), {timeout} (hours:minutes:seconds) at most",
+            flush=True,
         )
 
 

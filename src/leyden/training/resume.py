@@ -96,26 +96,60 @@ def _is_place(key: str, value: str) -> bool:
     return names_folder or value.startswith(("/", "~", "file:")) or "://" in value or ".." in Path(value).parts
 
 
-def is_untested(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], metrics: Path) -> bool:
+def is_untested(
+    checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], record: dict[str, Any], metrics: Path
+) -> bool:
     """Say whether a run has ended its training, but not the test that follows, by the rows of its `metrics.csv`."""
-    if not is_finished(checkpoint, changes) or not metrics.exists():
+    if not is_finished(checkpoint, changes, record) or not metrics.exists():
         return False
     return not any(name.startswith("test") for row in read_rows(metrics).values() for name in row)
 
 
-def is_finished(checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> bool:
+def is_finished(
+    checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], record: dict[str, Any] | None = None
+) -> bool:
     """Say whether a run has ended its training and is not asked for more."""
-    return bool(checkpoint.get("finished")) and not any(option in LIMITS for option in changes)
+    config = checkpoint.get("config", {})
+    callbacks = [c.get("trainer", {}).get("callbacks") for c in (config, record or config)]
+    raised = any(option in LIMITS for option in changes) or callbacks[0] != callbacks[1]  # one may have ended the run
+    return bool(checkpoint.get("finished")) and not raised
+
+
+def limits_to_raise(config: dict[str, Any], epoch: int, step: int) -> str:
+    """Say what ended a run, so that raising it lets the run go on: a limit of the Trainer, or else a callback.
+
+    Args:
+        config: The run's configuration.
+        epoch: Number of epochs that are complete.
+        step: Number of optimizer steps.
+    """
+    trainer = config.get("trainer", {})
+    max_epochs, max_steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    if max_epochs is not None and 0 <= max_epochs <= epoch:
+        return "--trainer.max_epochs"
+    if 0 <= max_steps <= step:
+        return "--trainer.max_steps"
+    if trainer.get("max_time") is not None:
+        return "--trainer.max_time"
+    callbacks = trainer.get("callbacks") or []
+    names = [c["class_path"].rpartition(".")[2] for c in (callbacks if isinstance(callbacks, list) else [callbacks])]
+    stopping = {"Timer": "the duration of its Timer", "EarlyStopping": "the patience of its EarlyStopping"}
+    found = [text for name, text in stopping.items() if name in names]
+    return f"{' or '.join(found)} (in trainer.callbacks)" if found else "--trainer.max_epochs"
 
 
 def check_resumable(
-    checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], test_is_left: bool = False
+    checkpoint: dict[str, Any],
+    changes: dict[str, tuple[Any, Any]],
+    record: dict[str, Any] | None = None,
+    test_is_left: bool = False,
 ) -> None:
     """Refuse to resume what cannot go on as asked.
 
     Args:
-        checkpoint: The checkpoint.
-        changes: {option: (old value, new value)}.
+        checkpoint: Where the run goes on.
+        changes: {option: (old value, new value)}, without the callbacks.
+        record: The configuration of the run that goes on; None for the one that the checkpoint holds.
         test_is_left: Whether a finished run has still to be tested.
 
     Raises:
@@ -123,17 +157,19 @@ def check_resumable(
     """
     if "optimizer_states" not in checkpoint:
         raise UserError("this checkpoint holds no state of an optimizer, so training cannot go on from it")
-    if is_finished(checkpoint, changes) and not test_is_left:
+    if is_finished(checkpoint, changes, record) and not test_is_left:
+        config = checkpoint.get("config", {})
         raise UserError(
             f"this run is finished, at epoch {checkpoint['epoch']} and step {checkpoint['global_step']}: "
-            "test it with `leyden test`, or raise --trainer.max_epochs to go on"
+            "test it with `leyden test`, or raise "
+            f"{limits_to_raise(config, checkpoint['epoch'], checkpoint['global_step'])} to go on"
         )
     for option, (old, new) in changes.items():
         if option == "model.class_path" or option == "model.optimizer.class_path":
             raise UserError(f"{option} was {old}, now {new}: that cannot go on from the other's state; start a new run")
         if option.startswith("model.lr_scheduler"):
             raise UserError(f"{option} was {old}, now {new}: a schedule under way goes on as it is; start a new run")
-        if option in LIMITS and _spans_the_run(checkpoint):
+        if option in LIMITS and option != "trainer.max_time" and _spans_the_run(checkpoint):
             raise UserError(
                 f"{option} was {old}, now {new}: but the learning rate's schedule ends there; start a new run"
             )

@@ -85,5 +85,5 @@ def _first_difference(one: Any, other: Any, key: str = "") -> str:
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         parts = ((key, *pair) for pair in zip(one, other, strict=True))
     else:
-        return "" if one == other else key
+        return "" if one == other or one in (None, {}) and other in (None, {}) else key  # no arguments, or none to give
     return next(filter(None, (_first_difference(a, b, name) for name, a, b in parts)), "")

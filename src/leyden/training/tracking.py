@@ -4,6 +4,7 @@ import atexit
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -113,8 +114,9 @@ class RunWandbLogger(WandbLogger):
 
         file = self.directory / "wandb_id"
         # an agent of a sweep says the id that it wants
-        self._id = file.read_text() if file.exists() else os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:12]
-        file.write_text(self._id)
+        given = file.read_text(encoding="utf-8") if file.exists() else os.environ.get("WANDB_RUN_ID")
+        self._id = given or uuid.uuid4().hex[:12]
+        file.write_text(self._id, encoding="utf-8")
         self._wandb_init |= {"id": self._id, "config": {**self.config, "git": git_state()}}
         # else wandb keeps what an offline run has yet to upload of its tables and checkpoints in the home directory
         os.environ.setdefault("WANDB_DATA_DIR", str(self.directory.absolute() / "wandb"))
@@ -163,7 +165,8 @@ class RunWandbLogger(WandbLogger):
             if folder.resolve() == own.resolve() or folder.name.startswith("killed-"):
                 continue
             command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-            lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+            lines = done.stdout.splitlines()
             uploaded = folder.name.startswith("run-") or any(folder.glob("*.sync*"))
             whole = any('"type":"exit"' in line for line in lines)
             if uploaded or whole:
@@ -185,7 +188,8 @@ class RunWandbLogger(WandbLogger):
         if self._experiment is None or self._experiment.disabled:
             return ""
         folder = min(str(self.directory), os.path.relpath(self.directory), key=len)
-        return str(self.experiment.url) if not self.experiment.offline else f"wandb sync {folder}/wandb/offline-run-*"
+        wandb_folder = shlex.quote(f"{folder}/wandb")
+        return str(self.experiment.url) if not self.experiment.offline else f"wandb sync {wandb_folder}/offline-run-*"
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:

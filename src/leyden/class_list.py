@@ -1,0 +1,48 @@
+"""The models and datasets that a configuration may name, for `--model.help` and `--data.help`."""
+
+import inspect
+import shutil
+import textwrap
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+def class_list(words: list[str]) -> str:
+    """Return the text for `--model.help` or `--data.help` without a class, "" if neither is among the words.
+
+    Args:
+        words: The words after `leyden fit`.
+    """
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        kind = word.removeprefix("--").removesuffix(".help")
+        if kind in BASES and word == f"--{kind}.help" and following.startswith("-"):
+            classes = sorted(_concrete(BASES[kind]), key=lambda cls: cls.__name__)
+            indent = " " * (4 + max(len(cls.__name__) for cls in classes))
+            width = shutil.get_terminal_size().columns
+            entries = (
+                textwrap.fill(f"  {cls.__name__:<{len(indent) - 2}}{_first_line(cls)}", width, subsequent_indent=indent)
+                for cls in classes
+            )
+            head, foot = (
+                f"--{kind} takes one of these, or a class by its path:\n",
+                f"\n{word} NAME shows its arguments.",
+            )
+            return "\n".join([head, *entries, foot])
+    return ""
+
+
+def _concrete(base: type) -> set[type]:
+    """Return this project's classes below a base; those with subclasses are bases themselves."""
+    found: set[type] = set()
+    subclasses: list[type] = base.__subclasses__()
+    for cls in subclasses:
+        found |= _concrete(cls)
+        if cls.__module__.startswith("leyden.") and not cls.__subclasses__():
+            found.add(cls)
+    return found
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
