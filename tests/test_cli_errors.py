@@ -160,10 +160,10 @@ def test_the_innermost_reason_is_told_of_a_part_that_is_not_ours(words: str, cap
 
 
 ALONE = {  # the words after `leyden fit`
-    "": ["no data and no model: name an experiment"],
+    "": ["no model: name an experiment"],
     "--model ConvNet": ["no data: name an experiment"],
     "--config configs/with/bf16.yaml": [
-        "bf16.yaml: no data and no model",
+        "bf16.yaml: no model",
         "an overlay",
         "configs/convnet_digits.yaml --",
     ],

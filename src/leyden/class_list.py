@@ -3,6 +3,7 @@
 import inspect
 import shutil
 import textwrap
+from itertools import pairwise
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
@@ -15,7 +16,7 @@ def class_list(words: list[str]) -> str:
     Args:
         words: The words after `leyden fit`.
     """
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in pairwise([*words, "--"]):
         kind = word.removeprefix("--").removesuffix(".help")
         if kind in BASES and word == f"--{kind}.help" and following.startswith("-"):
             classes = sorted(_concrete(BASES[kind]), key=lambda cls: cls.__name__)
@@ -34,14 +35,18 @@ def class_list(words: list[str]) -> str:
 
 
 def _concrete(base: type) -> set[type]:
-    """Return this project's classes below a base; those with subclasses are bases themselves."""
+    """Return this project's classes below a base; those with subclasses here are bases themselves."""
     found: set[type] = set()
     subclasses: list[type] = base.__subclasses__()
     for cls in subclasses:
         found |= _concrete(cls)
-        if cls.__module__.startswith("leyden.") and not cls.__subclasses__():
+        if _is_ours(cls) and not any(map(_is_ours, cls.__subclasses__())):
             found.add(cls)
     return found
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("leyden.")
 
 
 def _first_line(cls: type) -> str:

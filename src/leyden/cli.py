@@ -288,7 +288,7 @@ class CLI(LightningCLI):
         Raises:
             UserError: The model does not fit the data, was given sizes that are not theirs, or there are none.
         """
-        no_data = "data missing: name an experiment, such as --config configs/convnet_digits.yaml, or give --data"
+        no_data = "no data: name an experiment, such as --config configs/convnet_digits.yaml, or give --data"
         has_data = self.config[self.subcommand].get("data") is not None
         sizes = {name: self.config[self.subcommand].get(f"model.init_args.{name}") for name in LINKS}
         constructor = Constructor()

@@ -67,7 +67,8 @@ def part_fault(error: Exception) -> UserError | RunError | None:
     elif "_utils/fetch.py" in report:  # of torch.utils.data; a worker's error has its own traceback as its message
         said = reason(error) if "DataLoader worker process" not in str(error) else str(error).strip().splitlines()[-1]
         places = re.findall(r'File "(.+)", line (\d+)', report.rpartition("_utils/fetch.py")[2])
-        where = [f" ({file}, line {line})" for file, line in places if "torch/utils/data" not in file]
+        ours = ("torch/utils/data", "leyden/data/resumable.py")
+        where = [f" ({file}, line {line})" for file, line in places if not any(part in file for part in ours)]
         line = f"a batch cannot be loaded: {said}{(where or [''])[0]}"
     elif isinstance(error, OSError) and (data := [owner for owner in owners if isinstance(owner, LightningDataModule)]):
         line = named(type(data[-1]), error)

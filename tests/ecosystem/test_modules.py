@@ -437,7 +437,7 @@ def test_a_module_with_loaders_of_its_own_needs_no_data(capsys: pytest.CaptureFi
     assert "callbacks used to create the checkpoint" not in capsys.readouterr().err
     for model in ("ConvNet", f"{BORING}.DemoModel"):
         assert main(["fit", "--model", model]) == 2
-        assert "data missing" in capsys.readouterr().err.splitlines()[-1]
+        assert "no data: name an experiment" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,6 @@ def test_loaders_are_not_asked_for_before_setup() -> None:
 @pytest.mark.parametrize(
     ("model", "data", "answer"),
     [
-        ("Tutorial", "NoLoader", "An invalid dataloader was returned from `NoLoader.test_dataloader()`"),
         (f"{BORING}.BoringModel", "TwoOfEach --data.kind tensor", "no `dataloader_idx` argument in `BoringModel.valid"),
         ("GAN", "TrainOnly --data.kind tensor --trainer.gradient_clip_val 1", "not supported for manual optimization"),
     ],
@@ -480,6 +479,13 @@ def test_what_lightning_says_of_a_misconfiguration_is_one_line(
     data, *options = data.split()
     assert main(words(model, data, *options)) == 2
     assert answer in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_loader_that_is_found_missing_at_the_test_after_fit_costs_no_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words("Tutorial", "NoLoader")) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "An invalid dataloader was returned from `NoLoader.test_dataloader()`" in line
+    assert {"best.ckpt", "last.ckpt"} <= {file.name for file in Path("runs").rglob("*.ckpt")}
 
 
 def test_a_model_of_this_project_trains_on_a_foreign_datamodule() -> None:

@@ -43,14 +43,14 @@ TORCHVISION = {  # on images of 3 x 32 x 32; torchvision.models.X, its arguments
 }
 TIMM = {
     "timm.models.convmixer.ConvMixer": ["--model.network.dim=16", "--model.network.depth=2"],
-    "timm.models.mlp_mixer.MlpMixer": ["--model.network.img_size=32", "--model.network.num_blocks=1"],
-    "timm.models.resnetv2.ResNetV2": ["--model.network.layers=[1, 1]", "--model.network.channels=[32, 64]"],
+    "timm.models.resnetv2.ResNetV2": ["--model.network.layers=[1, 1]", "--model.network.channels=[128, 256]"],
     "timm.models.vision_transformer.VisionTransformer": [
         "--model.network.img_size=32",
         "--model.network.depth=1",
         "--model.network.embed_dim=48",
     ],
     "timm.models.vgg.VGG": ["--model.network.cfg=[8, M, 16, M]"],
+    "timm.models.xception.Xception": [],
 }
 # what jsonargparse builds itself although it is a function that builds layers, which the network wants
 LAYERS_BY_FUNCTION = ("shufflenet", "swin")

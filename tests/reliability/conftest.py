@@ -84,6 +84,7 @@ def server() -> Iterator[Server]:
     yield started
     assert started.process.stdin is not None
     started.process.stdin.close()
+    started.process.terminate()  # a worker that a test has left holds the other end of the pipe
     started.process.wait()
 
 

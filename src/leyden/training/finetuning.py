@@ -11,7 +11,19 @@ def unchanged(epoch: int) -> float:
     return 1.0
 
 
-class Finetuning(BackboneFinetuning):
+class ResumedFinetuning(Callback):
+    """Unfreeze what the optimizer of a resumed run holds: Lightning restores its groups, but not `requires_grad`."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Unfreeze it, in a run that a fine-tuning callback has frozen."""
+        if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.requires_grad_(True)
+
+
+class Finetuning(ResumedFinetuning, BackboneFinetuning):
     """Train the model's `backbone` too, from an epoch on and at a smaller rate than the rest.
 
     Lightning's callback, but: batch-norm is frozen like everything else until then, a resumed run goes on training
@@ -46,15 +58,3 @@ class Finetuning(BackboneFinetuning):
     def freeze_before_training(self, pl_module: LightningModule) -> None:
         """Freeze all parameters of the backbone, those of batch-norm as well."""
         pl_module.backbone.requires_grad_(False)
-
-
-class ResumedFinetuning(Callback):
-    """Unfreeze what the optimizer of a resumed run holds: Lightning restores its groups, but not `requires_grad`."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Unfreeze it, in a run that a fine-tuning callback has frozen."""
-        if any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            for optimizer in trainer.optimizers:
-                for group in optimizer.param_groups:
-                    for parameter in group["params"]:
-                        parameter.requires_grad_(True)

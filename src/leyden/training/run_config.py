@@ -1,5 +1,7 @@
 """The configuration of a run as plain data, which must read back as it was."""
 
+import importlib
+import inspect
 import json
 import warnings
 from enum import Enum
@@ -28,18 +30,24 @@ def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
     """
     _spell_out(config)
     plain = _dump(parser, config)
-    reason = "it reads back as another value"
-    try:
-        back = parser.parse_object(yaml.safe_load(yaml.safe_dump(plain)), defaults=False)
-        differing = _first_difference(plain, _dump(parser, back))
-    except Exception as error:  # of whatever the classes' own types raise
-        reason, differing = " ".join(str(error).split()), "the configuration"
-    if differing:
+    if _fault(parser, plain):
+        plain = _without_default_classes(plain, config.as_dict())
+    if fault := _fault(parser, plain):
         raise UserError(
-            f"{differing} cannot be written to config.yaml ({reason}), so no checkpoint of this run could be loaded: "
-            "give it as a number, a string, or a class by class_path"
+            f"{fault}, so no checkpoint of this run could be loaded: give it as a number, a string, or a class by "
+            "class_path"
         )
     return plain
+
+
+def _fault(parser: ArgumentParser, plain: dict[str, Any]) -> str:
+    """Say what of a configuration does not read back; empty where all does."""
+    try:
+        back = parser.parse_object(yaml.safe_load(yaml.safe_dump(plain)), defaults=False)
+    except Exception as error:  # of whatever the classes' own types raise
+        return f"the configuration cannot be read back from config.yaml ({' '.join(str(error).split())})"
+    option = _first_difference(plain, _dump(parser, back))
+    return f"{option} reads back from config.yaml as another value" if option else ""
 
 
 def _spell_out(value: Any) -> Any:
@@ -78,6 +86,25 @@ def _writable(plain: Any, value: Any) -> Any:
     return plain
 
 
+def _without_default_classes(plain: Any, value: Any) -> Any:
+    """Leave out classes and functions that are defaults: read back, they would want arguments of their own."""
+    if isinstance(plain, list):
+        return [_without_default_classes(*pair) for pair in zip(plain, value, strict=True)]
+    if not isinstance(plain, dict) or not isinstance(value, dict):
+        return plain
+    kept = {name: _without_default_classes(part, value.get(name)) for name, part in plain.items()}
+    if isinstance(kept.get("init_args"), dict):
+        module, _, name = plain["class_path"].rpartition(".")
+        defaults = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        given = value["init_args"]
+        kept["init_args"] = {
+            name: part
+            for name, part in kept["init_args"].items()
+            if not (callable(given[name]) and name in defaults and given[name] is defaults[name].default)
+        }
+    return kept
+
+
 def _first_difference(one: Any, other: Any, key: str = "") -> str:
     """Return the option at which two configurations differ first; empty where they do not."""
     if isinstance(one, dict) and isinstance(other, dict):
@@ -85,5 +112,6 @@ def _first_difference(one: Any, other: Any, key: str = "") -> str:
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         parts = ((key, *pair) for pair in zip(one, other, strict=True))
     else:
-        return "" if one == other or one in (None, {}) and other in (None, {}) else key  # no arguments, or none to give
+        same = one == other or (one in (None, {}) and other in (None, {}))  # no arguments, in two ways
+        return "" if same else key
     return next(filter(None, (_first_difference(a, b, name) for name, a, b in parts)), "")
