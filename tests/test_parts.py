@@ -11,6 +11,8 @@ import torch
 from leyden import PROJECT
 from leyden.main import main
 
+pytestmark = pytest.mark.slow
+
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 SHORT = (
     "--trainer.limit_train_batches 8 --trainer.limit_val_batches 2 --test_after_fit false "

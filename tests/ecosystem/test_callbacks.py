@@ -17,6 +17,8 @@ from leyden.main import main
 from ..reliability.conftest import Server, result, run_of, weights_hash
 from ..reliability.test_kills import FIT
 
+pytestmark = pytest.mark.slow
+
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 TESTED = ["--test_after_fit=true", "--trainer.limit_test_batches=2"]
 SHORT = ["fit", "--config", DIGITS, "--trainer.max_epochs=1", "--trainer.limit_train_batches=3", *TESTED]
@@ -64,7 +66,6 @@ def test_every_stock_callback_is_tried_here() -> None:
     assert tried == stock - ABSTRACT | {"SpikeDetection"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_a_run_with_a_stock_callback_is_tested_and_resumes_exactly(leyden: Server, name: str) -> None:
     words = [*FIT, f"--trainer.callbacks+={name}", *EXACT[name], *TESTED]
@@ -134,7 +135,6 @@ def scores(run: Path) -> dict[str, float]:
         return {name: float(cell) for row in csv.DictReader(lines) for name, cell in row.items() if cell}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BatchSizeFinder", "LearningRateFinder"])
 def test_what_a_finder_has_found_is_in_the_configuration_that_repeats_the_run(leyden: Server, name: str) -> None:
     code, text = leyden.run(*FIT, f"--trainer.callbacks+={name}", *EXACT[name], "--name", "searched")

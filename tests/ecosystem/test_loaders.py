@@ -34,6 +34,8 @@ from leyden.training.logs import logged_steps, rewind_metrics
 
 from ..reliability.conftest import Server, result
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 FIT = [
     "fit",
@@ -107,7 +109,6 @@ EXACT = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXACT)
 def test_a_kill_changes_neither_weights_nor_metrics_of_other_peoples_parts(leyden: Server, kind: str) -> None:
     code, text = leyden.run(*FIT, *EXACT[kind], "--name", "whole")

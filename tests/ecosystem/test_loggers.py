@@ -12,6 +12,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from leyden import PROJECT
 from leyden.main import main
 
+pytestmark = pytest.mark.slow
+
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 FIT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
 ON = ["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.01"]

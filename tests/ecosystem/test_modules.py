@@ -22,6 +22,8 @@ from leyden.models.conv_net import ConvNet
 from leyden.training.monitor import batch_size
 from leyden.training.scores import mode_of
 
+pytestmark = pytest.mark.slow
+
 jsonargparse.set_parsing_settings(import_path_allowlist=[__name__])  # as a fork does in leyden/security.py
 
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")

@@ -17,6 +17,8 @@ from leyden.main import main
 from leyden.security import ALLOWED_PACKAGES
 from leyden.training.run_config import plain_config
 
+pytestmark = pytest.mark.slow
+
 CIFAR10 = str(PROJECT / "configs" / "conv_3x3_cifar10.yaml")
 ONE_STEP = [
     "--trainer.max_epochs=1",
@@ -77,14 +79,12 @@ def train_and_test(network: str, words: list[str], root: Path) -> None:
     assert main(["test", "--ckpt_path", "best", *data[:2]]) == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_a_network_of_torchvision_trains_and_is_tested_from_its_checkpoint(name: str, cifar10_root: Path) -> None:
     words = ["--model.network.dict_kwargs.num_classes=10", *TORCHVISION[name]]
     train_and_test(f"torchvision.models.{name}", words, cifar10_root)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("timm_allowed")
 @pytest.mark.parametrize("name", TIMM)
 def test_a_network_of_timm_trains_and_is_tested_from_its_checkpoint(name: str, cifar10_root: Path) -> None:
@@ -96,7 +96,6 @@ class ParsedError(Exception):
     """Ends a command when its configuration has been parsed, written and read again."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", models.list_models(module=models))
 def test_every_classification_network_of_torchvision_reads_back_or_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,8 @@ import pytest
 from leyden import PROJECT
 from leyden.main import main
 
+pytestmark = pytest.mark.slow
+
 SHORT = [
     "fit",
     "--config",
@@ -65,7 +67,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("words", WORKS)
 def test_an_option_of_the_trainer_trains_and_tests(words: str) -> None:
     assert main([*SHORT, *words.split()]) == 0
@@ -82,7 +83,6 @@ def test_what_cannot_work_on_this_machine_is_refused_before_the_first_step(
     assert not list(Path().rglob("*.ckpt"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"])
 def test_two_processes_train_and_test(strategy: str) -> None:
     command = [sys.executable, "-m", "leyden", *SHORT, "--trainer.devices=2", f"--trainer.strategy={strategy}"]

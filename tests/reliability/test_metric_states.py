@@ -13,6 +13,8 @@ from .conftest import Server, result, wait_for
 from .test_ddp import TWO, Ranks
 from .test_kills import FIT, OFTEN, QUIET
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--trainer.max_epochs", "3", "--data.batch_size", "100", *QUIET]  # 40 steps an epoch
 CLASSES = ["fit", "--config", str(PROJECT / "configs" / "mlp_vectors.yaml"), *SHORT]
 VALUES = ["fit", "--config", str(PROJECT / "configs" / "linear_regression.yaml"), *SHORT]
@@ -58,7 +60,6 @@ def test_metrics_can_be_added_to_a_run_that_is_given_more_epochs(leyden: Server)
     assert "train/auroc" in file.read_text()
 
 
-@pytest.mark.slow
 def test_kills_of_two_ranks_change_no_metric(leyden: Server) -> None:
     code, text = Ranks(*TWO, *METRICS, "--trainer.max_epochs=2", "--name", "whole").wait()
     assert code == 0, text

@@ -15,6 +15,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from leyden import PROJECT
@@ -257,6 +258,7 @@ def test_a_model_with_nothing_to_train_is_refused(tmp_path: Path) -> None:
 def test_a_run_on_two_nodes_says_what_it_waits_for_and_where_and_how_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which the Trainer of another node changes for the whole process
     for name, value in {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     strategy = DDPStrategy(timeout=timedelta(minutes=5))

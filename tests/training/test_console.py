@@ -19,6 +19,8 @@ from leyden.training.epoch_lines import EpochLines
 from leyden.training.progress import RunProgressBar
 from leyden.training.summary import LayerSummary
 
+pytestmark = pytest.mark.slow
+
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 SHORT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2"]
 QUIET: dict[str, Any] = {

@@ -8,6 +8,8 @@ import torch
 from leyden import PROJECT
 from leyden.main import main
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["fit", "--config", str(PROJECT / "configs" / "convnet_digits.yaml"), "--trainer.max_epochs=1"]
 SHORT += ["--trainer.limit_train_batches=3", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
 SHORT += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
