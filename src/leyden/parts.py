@@ -15,6 +15,7 @@ from leyden.explain import explain, reason
 MISCONFIGURED = (  # what Lightning says of a module or of data by another exception than its own
     "no `dataloader_idx` argument in",  # of a step that is given several loaders
     "An invalid dataloader was returned from",
+    "does not allow for gradient clipping",  # of a fused optimizer in mixed precision
 )
 
 

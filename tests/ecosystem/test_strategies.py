@@ -56,6 +56,7 @@ REFUSED = {
     "--trainer.strategy=deepspeed": "you must have DeepSpeed installed",
     "--trainer.strategy=fsdp": "requires a GPU accelerator",
     "--trainer.precision=transformer-engine": "transformer_engine",
+    "--trainer.gradient_clip_val=1 --trainer.precision=bf16-mixed --model.optimizer.fused=true": "a fused SGD",
     f"{PLUGINS}.DoublePrecision": "--trainer.precision 64-true: inputs are of 32 bits here",
     f"{PLUGINS}.HalfPrecision": "--trainer.precision 16-true: inputs are of 32 bits here",
     f"{PLUGINS}.io.AsyncCheckpointIO": "AsyncCheckpointIO: the checkpoints are written by SafeCheckpointIO",

@@ -8,16 +8,17 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import DeviceStatsMonitor, ModelPruning, StochasticWeightAveraging, Timer
 from lightning.pytorch.callbacks.spike import SpikeDetection
-from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins import CheckpointIO, MixedPrecision
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher  # no public name tells these strategies
 from lightning.pytorch.utilities import rank_zero_only
+from torch.optim import Optimizer
 
 from leyden.errors import UserError
 
 log = logging.getLogger(__name__)
 REFUSED = {
-    StochasticWeightAveraging: (
-        "does not keep its average in any checkpoint, so that it could be neither tested nor resumed: "
+    StochasticWeightAveraging: (  # asked for in Lightning's issue 6074, answered by the other two
+        "validates and saves the weights before averaging, so its average would never be tested: "
         "take WeightAveraging or EMAWeightAveraging"
     ),
     SpikeDetection: "cannot be read back from a checkpoint (Lightning's load_state_dict fails): leave it out",
@@ -51,6 +52,23 @@ def check_options(options: Namespace, plugins: list[Any]) -> None:
                 f"--trainer.plugins {type(plugin).__name__}: the checkpoints are written by SafeCheckpointIO, "
                 "which keeps the old file until the new one is whole: leave it out"
             )
+
+
+def check_clipping(trainer: Trainer, optimizer: Optimizer) -> None:
+    """Refuse to clip the gradients of a fused optimizer in mixed precision, which Lightning cannot (its issue 21435).
+
+    Raises:
+        UserError: The Trainer is asked to.
+    """
+    if (
+        trainer.gradient_clip_val
+        and optimizer.defaults.get("fused")
+        and isinstance(trainer.precision_plugin, MixedPrecision)
+    ):
+        raise UserError(
+            f"--trainer.gradient_clip_val does not go with a fused {type(optimizer).__name__} in "
+            f"{trainer.precision}: leave out fused (configs/with/fused.yaml), the clipping, or the mixed precision"
+        )
 
 
 def check_parts(trainer: Trainer, is_resumed: bool) -> None:
