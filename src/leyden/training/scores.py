@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.errors import RunError, UserError
 from leyden.models.base import Task
+from leyden.models.objectives import make_metrics
 from leyden.training.callbacks import RunConfig
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def check_names(trainer: Trainer, model: Task) -> None:
     Raises:
         UserError: A name is similar to one that is logged.
     """
-    scores = ("loss", *model.make_metrics())
+    scores = ("loss", *model.make_metrics(), *make_metrics(model.more_metrics))
     logged = {"train/loss_step", *(f"{split}/{score}" for split in ("train", "val") for score in scores)}
     for who, _, monitor in monitors(trainer, model):
         if monitor not in logged and get_close_matches(monitor, logged, 1, SIMILAR):
