@@ -20,7 +20,6 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -190,9 +189,6 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
     if not isinstance(data, ArrayDataModule) or type(data).prepare_data is not LightningDataModule.prepare_data:
         _check_optimizer(trainer, model)
         return
-    if data.on_device and isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        _check_optimizer(trainer, model)
-        return  # each process will hold the arrays on a device of its own
     with _in_training(trainer, data):
         data.setup("fit")  # Lightning does it again, and finds it done
         with isolate_rng(include_cuda=False):

@@ -90,10 +90,6 @@ class RunWandbLogger(WandbLogger):
         self._pictures: set[tuple[str, int]] = set()
         self.model_checkpoint: Checkpoint | None = None  # knows the best one; set when training starts
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Hand over to a spawned process; a run that has not started is started there."""
-        return self.__dict__.copy() if self._experiment is None else super().__getstate__()
-
     @property
     def experiment(self) -> Any:
         """The W&B run.
