@@ -110,6 +110,7 @@ def stopped_in_a_save(process: Process, folder: Path) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # forty commands that save after each step: more than the usual limit on a slow machine
 def test_twenty_kills_at_random_moments_change_nothing(leyden: Server) -> None:
     process = leyden.start(*FIT, *OFTEN, "--name", "whole")
     wait_for("runs/whole/*/checkpoints/last.ckpt")
