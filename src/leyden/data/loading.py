@@ -24,7 +24,7 @@ PRINT_ERROR = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
 
 
 class LazyDataLoader(DataLoader[Any]):
-    """A DataLoader that asks its sampler for nothing before the first batch is wanted, and seeds training steps.
+    """A DataLoader that starts its sampler only when the first batch is requested, and seeds training steps.
 
     With workers, the stock one asks at once, and that can be before Lightning has restored the position of a run that
     is being resumed. Lightning fetches a batch of a loader with a length just before its step, and not earlier, so what

@@ -187,7 +187,7 @@ class ResumableSampler(DistributedSampler[Any]):
     def is_repeatable(self) -> bool:
         """Say whether the sampler draws the same order again after the same seeding."""
         drawer = getattr(type(self.sampler).__iter__, "__module__", None) or ""
-        # torch's own are: an epoch of millions of samples is not drawn twice for nothing
+        # torch's own samplers are repeatable: to draw millions of samples twice would take seconds
         return drawer.startswith("torch.utils.data") or self.order(0) == self.order(0)
 
 

@@ -51,7 +51,7 @@ def check_places(config: dict[str, Any], remembered: dict[str, Any], flags: list
         config: The trainer's part of the configuration, before the run's directory is filled in.
         remembered: The same part of the checkpoint's configuration.
         flags: The user's own flags; a path in one is the user's choice.
-        files: Each --config, likewise.
+        files: Each --config; a path in one is the user's choice as well.
 
     Raises:
         UserError: It would; each place is named.
