@@ -167,7 +167,7 @@ ALONE = {  # the words after `leyden fit`
         "an overlay",
         "configs/convnet_digits.yaml --",
     ],
-    "--config configs/with/fused.yaml": ["fused.yaml: no model", "--config configs/convnet_digits.yaml --config"],
+    "--config configs/with/ddp.yaml": ["ddp.yaml: no model", "--config configs/convnet_digits.yaml --config"],
     "--config configs/with/on_device.yaml": ["on_device.yaml: no data", "an overlay"],
     "--config convnet_digits": ["no file", "did you mean `", "configs/convnet_digits.yaml`"],
     "--config configs/convnet_digit.yaml": ["did you mean `", "configs/convnet_digits.yaml`"],

@@ -167,7 +167,7 @@ def test_callbacks_and_schedules_of_this_project_go_by_their_short_names(capsys:
         main(["fit", "--config", DIGITS, *words.split()])
     text = capsys.readouterr().out
     assert "class_path: leyden.training.acceleration.ChannelsLast" in text
-    assert "class_path: leyden.training.schedules.WarmupCosine" in text
+    assert "class_path: leyden.models.lr_schedules.WarmupCosine" in text
 
 
 def test_the_check_of_a_schedule_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.optim.lr_scheduler import LRScheduler
 
 import leyden.data
 import leyden.models
@@ -30,6 +31,7 @@ from leyden.class_list import class_list
 from leyden.data.resumable import make_resumable, seed_setup
 from leyden.errors import UserError
 from leyden.explain import arguments, explain
+from leyden.models.lr_schedules import LENGTHS
 from leyden.parts import Constructor
 from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
@@ -60,6 +62,7 @@ from leyden.training.resume import (
     is_untested,
     limits_to_raise,
 )
+from leyden.training.resumed_schedule import Choice, ResumedSchedule, check_schedule_end
 from leyden.training.run_config import plain_config
 from leyden.training.runs import (
     LAST,
@@ -91,7 +94,22 @@ SWITCHES = {
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, which also takes functions that return a network: `torchvision.models.resnet18`."""
+    """Lightning's parser, for functions that return a network as well, and schedules whose length may be left out."""
+
+    def add_class_arguments(
+        self, class_type: type, *args: Any, skip: set[str | int] | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Add a class's arguments; a schedule's length may be null for the run's, or a share of that."""
+        length = LENGTHS.get(class_type.__name__) if issubclass(class_type, LRScheduler) else None
+        skip = {*(skip or ()), *([length] if length else [])}
+        added: list[str] = super().add_class_arguments(class_type, *args, skip=skip, **kwargs)
+        if length is None:
+            return added
+        if length == "milestones":
+            self.add_argument(f"--{length}", type=list[int | float], required=True, help="0.5 is half of the run.")
+        else:
+            self.add_argument(f"--{length}", type=int | float | None, help="Null: the run's; 0.5: half of the run.")
+        return [*added, length]
 
     def add_function_arguments(self, *args: Any, linked_targets: Any = None, **kwargs: Any) -> list[str]:
         """Add a function's arguments, without those of a link, which jsonargparse 4.53 passes but does not take."""
@@ -133,6 +151,7 @@ class CLI(LightningCLI):
         parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
         parser.add_argument("--monitor", type=str | None, help="Score that best.ckpt goes by; default: the val/loss.")
         parser.add_argument("--mode", type=Literal["min", "max"] | None, help="What is better; default: by its name.")
+        parser.add_argument("--lr_scheduler", type=Choice | None, help="Past its end, in a run that is made longer.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
         parser.add_class_arguments(WandbOptions, "wandb")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -228,6 +247,8 @@ class CLI(LightningCLI):
         for logger in unplaced:
             logger.init_args.save_dir = ""  # in the record; the run's directory is filled in below
         self.record = plain_config(self._parser(self.subcommand), config)
+        if config.lr_scheduler == "restart":  # it is done once
+            self.record["lr_scheduler"] = None
 
         own_run = self.own_run if config.name == self.resumed.get("config", {}).get("name") else None
         self.changes, self.test_is_left = {}, False
@@ -342,6 +363,8 @@ class CLI(LightningCLI):
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:
             trainer.callbacks.append(ResumedFinetuning())  # type: ignore[attr-defined]
+        if choice := self._get(self.config_init, "lr_scheduler"):
+            trainer.callbacks.append(ResumedSchedule(choice))  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
@@ -350,6 +373,7 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
         check_parts(self.trainer, bool(self.resumed))
+        check_schedule_end(self.trainer, self.model, self.resumed, self.changes, self.config.fit.lr_scheduler)
         if self.test_is_left:
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return

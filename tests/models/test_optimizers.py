@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.errors import UserError
 from leyden.models.linear_regression import LinearRegression
+from leyden.models.lr_schedules import WarmupCosine
 from leyden.models.mlp import MLP
-from leyden.training.schedules import WarmupCosine
 
 Formula = Callable[[float, float, dict[str, float], int], float]  # weight, gradient, memory, step -> weight
 

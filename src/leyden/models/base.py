@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 import leyden.security  # noqa: F401  # what the hyper-parameters of a checkpoint may name, also without the command line
 from leyden.errors import UserError
+from leyden.models.lr_schedules import length_in_run
 from leyden.models.objectives import (
     LossFactory,
     MetricFactory,
@@ -43,8 +44,8 @@ class Task(LightningModule):
     Args:
         input_shape: Shape of one sample without the batch dimension, (C, H, W) for images; from the data.
         optimizer: Optimizer class and its arguments. It is given the parameters that require a gradient.
-        lr_scheduler: Learning-rate scheduler class and its arguments. Where it has an argument `total_steps` that is
-            null, that is taken from the trainer.
+        lr_scheduler: Learning-rate scheduler class and its arguments. It ends with the run where its `T_max`,
+            `total_steps` or `total_iters` is left out; 0.5 there, or among `milestones`, is half of the run.
         lr_interval: Whether the scheduler is stepped once an epoch or after every optimizer step.
     """
 
@@ -197,16 +198,18 @@ class Task(LightningModule):
         optimizer = self.optimizer((p for p in self.parameters() if p.requires_grad), **found)
         if self.lr_scheduler is None:
             return optimizer
-        length = {}
-        if getattr(self.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
-            by_step = self.lr_interval == "step"
-            length["total_steps"] = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
-        scheduler = self.lr_scheduler(optimizer, **length)
+        scheduler = self.lr_scheduler(optimizer, **length_in_run(self.lr_scheduler, self.schedule_steps))
         monitor = getattr(scheduler, "monitor", None)
         config = {"scheduler": scheduler, "interval": self.lr_interval, "monitor": monitor}
         if monitor is not None and monitor.startswith("val/"):  # which is there after a validation only
             config["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def schedule_steps(self) -> float:
+        """Return how often the whole run steps its schedule; infinite or negative where it ends otherwise."""
+        if self.lr_interval == "step":
+            return self.trainer.estimated_stepping_batches
+        return -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write hyper-parameters as plain data, so that the file loads with `weights_only=True`.

@@ -67,7 +67,7 @@ def check_clipping(trainer: Trainer, optimizer: Optimizer) -> None:
     ):
         raise UserError(
             f"--trainer.gradient_clip_val does not go with a fused {type(optimizer).__name__} in "
-            f"{trainer.precision}: leave out fused (configs/with/fused.yaml), the clipping, or the mixed precision"
+            f"{trainer.precision}: leave out one of them, or set --model.optimizer.fused null"
         )
 
 

@@ -24,13 +24,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.distributed.constants import default_pg_timeout
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from leyden.data.base import ArrayDataModule
 from leyden.errors import UserError
 from leyden.explain import reason
 from leyden.models.base import Regressor, Task
+from leyden.models.lr_schedules import follows_run, given_length, length_argument, length_in_run
 from leyden.training.checkpoints import LastCheckpoint
 from leyden.training.compatibility import check_clipping
 from leyden.training.scores import check_names, monitors
@@ -250,16 +252,34 @@ def _check_optimizer(trainer: Trainer, model: LightningModule, batches: int | No
     if model.lr_scheduler is None:
         return
     steps = _schedule_steps(trainer, model.lr_interval, batches)
-    length = {}
-    if getattr(model.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
-        if steps is None:
-            return
-        length["total_steps"] = steps
-    schedule = model.lr_scheduler(optimizer, **length)
+    if steps is None and length_argument(model.lr_scheduler) and follows_run(given_length(model.lr_scheduler)):
+        return
+    schedule = model.lr_scheduler(optimizer, **length_in_run(model.lr_scheduler, lambda: steps or math.inf))
+    _say_what_is_overridden(optimizer, schedule)
     if isinstance(schedule, ReduceLROnPlateau):
         _check_plateau(trainer, model, schedule, batches)
     else:
         _check_steps(schedule, steps, getattr(model.lr_scheduler, "keywords", {}), model.lr_interval)
+
+
+def _say_what_is_overridden(optimizer: Optimizer, schedule: LRScheduler) -> None:
+    """Say which of the optimizer's own numbers a cyclic schedule does not use."""
+    if not isinstance(schedule, (OneCycleLR, CyclicLR)):
+        return
+    cycled = ["lr"]
+    if schedule.cycle_momentum:
+        cycled.append("betas" if "betas" in optimizer.defaults else "momentum")
+    parameters = inspect.signature(type(optimizer)).parameters
+    given = [
+        f"{name} {optimizer.defaults[name]}" for name in cycled if optimizer.defaults[name] != parameters[name].default
+    ]
+    if given:
+        rank_zero_only(log.warning)(
+            "%s sets %s itself: the optimizer's %s is not used",
+            type(schedule).__name__,
+            " and ".join(cycled),
+            " and ".join(given),
+        )
 
 
 def _schedule_steps(trainer: Trainer, interval: str, batches: int | None) -> int | None:
@@ -275,7 +295,15 @@ def _schedule_steps(trainer: Trainer, interval: str, batches: int | None) -> int
 
 
 def _check_steps(schedule: LRScheduler, steps: int | None, arguments: dict[str, Any], interval: str) -> None:
-    """Refuse a schedule that raises at its first step, or at the run's last one."""
+    """Refuse a schedule that raises at its first step, or at the run's last one; say where a cosine rises again."""
+    if steps is not None and isinstance(schedule, CosineAnnealingLR) and schedule.T_max < steps:
+        rank_zero_only(log.warning)(
+            "CosineAnnealingLR(T_max=%d) falls for %d of %d %ss, then rises again: leave T_max out to end with the run",
+            schedule.T_max,
+            schedule.T_max,
+            steps,
+            interval,
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its optimizer is never stepped

@@ -169,17 +169,8 @@ def check_resumable(
             raise UserError(f"{option} was {old}, now {new}: that cannot go on from the other's state; start a new run")
         if option.startswith("model.lr_scheduler"):
             raise UserError(f"{option} was {old}, now {new}: a schedule under way goes on as it is; start a new run")
-        if option in LIMITS and option != "trainer.max_time" and _spans_the_run(checkpoint):
-            raise UserError(
-                f"{option} was {old}, now {new}: but the learning rate's schedule ends there; start a new run"
-            )
         if option.startswith(ORDER) and checkpoint.get("batches_done"):
             raise UserError(f"{option} was {old}, now {new}: it cannot change in the middle of an epoch")
-
-
-def _spans_the_run(checkpoint: dict[str, Any]) -> bool:
-    """Say whether a scheduler was made for so many steps and would refuse to step further, or had nothing left."""
-    return any("total_steps" in state for state in checkpoint["lr_schedulers"])
 
 
 def check_weights_fit(checkpoint: dict[str, Any], model: LightningModule) -> None:
