@@ -36,7 +36,7 @@ format: $(INSTALLED)  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-results: $(INSTALLED)  ## train every experiment on the real data and write docs/results.md (hours)
+results: $(INSTALLED)  ## train what has no result yet on the real data and write the results (hours; goes on if stopped)
 	$(BIN)/python benchmarks/results.py
 
 bench: $(INSTALLED)  ## measure speed, memory and start-up and write docs/benchmarks.md (half an hour)

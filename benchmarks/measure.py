@@ -32,13 +32,16 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def machine() -> str:
-    """Name the hardware and the versions."""
+    """Name the hardware, the processor's vector instructions that torch uses, and torch's version."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     processor = platform.processor() or platform.machine()
     with Path("/proc/cpuinfo").open() as lines:
-        names = (line.partition(": ")[2] for line in lines if "model name" in line)
-        processor = next(names, processor).replace("(R)", "").strip().removesuffix(" Processor")
-    return f"{os.cpu_count()} cores of an {processor} processor, {device}, torch {torch.__version__.partition('+')[0]}"
+        info = dict(reversed([[word.strip() for word in line.partition(":")[::2]] for line in lines]))  # the first core
+    processor = info.get("model name", processor).replace("(R)", "").removesuffix(" Processor")
+    if not re.search(r"\d", processor) and "model" in info:  # a virtual machine says no more than "Xeon"
+        processor += f" (family {info['cpu family']} model {info['model']})"
+    vectors, version = torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0]
+    return f"{os.cpu_count()} cores of an {processor} processor, {vectors}, {device}, torch {version}"
 
 
 @dataclass
@@ -99,11 +102,12 @@ def memory(pid: int | str, *kinds: str) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
+    """Return the processes that a process has started, in any of its threads."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        threads = [thread.read_text() for thread in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:  # it has ended
         return []
+    return [int(child) for thread in threads for child in thread.split()]
 
 
 def resident_share(pid: int, where: str | int) -> float:

@@ -1,133 +1,293 @@
-"""Train experiments as their configurations say, and write what came of it to docs/results.csv and docs/results.md.
+"""Train experiments as their configurations say, and write what came of it: `make results`.
 
-Run as `make results` for all of them, or `python benchmarks/results.py NAME...` for some; the others' rows stay. An
-experiment is trained with seed 0, and with seeds 1 and 2 as well where it took less than two minutes. Each run is the
-command `leyden fit --config configs/NAME.yaml` in a process of its own with one torch thread, as many at a time as
-there are cores; CPU time and memory are those of that process.
+Each run is a row of docs/results.csv, which is written after each; docs/results.md, the table in the README and the
+third line of each configuration come from these rows. A run is repeated only when its configuration or
+configs/defaults.yaml says something else than it did (comments do not count), so a measurement that was stopped goes on
+where it was. To repeat a run for another reason, delete its row.
+
+    python benchmarks/results.py                   # all experiments that lack a run, the shortest first
+    python benchmarks/results.py NAME...           # only these
+    python benchmarks/results.py --pages           # write the pages from the rows, measure nothing
+    python benchmarks/results.py --keep DIRECTORY  # keep the runs, with their checkpoints
+
+Each run is the command `leyden fit --config configs/NAME.yaml --seed_everything SEED` in a process of its own with one
+torch thread; CPU time and memory are those of that process. How many seeds: `seeds`. Each experiment is then compared
+with its classical baselines (benchmarks/classical.py), which are repeated when scikit-learn has another version.
 """
 
+import argparse
 import csv
 import datetime
-import importlib
+import io
+import math
 import os
-import statistics
+import shlex
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 import yaml
-from measure import machine
-from measure import run as run_alone  # `run` is a directory below
+from classical import baselines_of, class_and_args, fingerprint, gpt_bits, open_run, shortened
+from measure import children, machine
+from measure import run as run_alone
+from results_pages import Row, header, page, readme
 
 from leyden import PROJECT
 
+CONFIGS = PROJECT / "configs"
 TABLE = PROJECT / "docs" / "results.csv"
 PAGE = PROJECT / "docs" / "results.md"
-SHORT = 120.0  # CPU seconds
+README = PROJECT / "README.md"
+COLUMNS = ["config", "model", "data", "seed", "fingerprint", "metric", "score", "mirror", "test_error", "parameters"]
+COLUMNS += ["epochs", "cpu_seconds", "peak_mib", "machine", "date"]
 SCORES = ("test/acc", "test/acc_mirror", "test/bpd", "test/loss")
-HEAD = """# Results
-
-Written by `make results` ([how](../benchmarks/results.py)); each run is a row of [results.csv](results.csv). The score
-is that of the checkpoint with the lowest validation loss, on the official test split where the data have one; the
-validation samples are never trained on. CPU time and peak memory are those of the whole command with one torch thread,
-start-up, validation and test included. Where there are several seeds, all numbers are means, and the score comes
-with its standard deviation.
-
-Machine: {machine}.
-
-| configuration | parameters | epochs | score | seeds | CPU time | peak memory |
-|---|---|---|---|---|---|---|
-"""
 
 
-def measure(name: str, seed: int) -> dict[str, str]:
-    """Train one experiment with one seed.
+class Task(NamedTuple):
+    """What to measure: an experiment with a seed, or a baseline of it, whose seed is empty."""
+
+    config: str
+    model: str
+    seed: str
+    fingerprint: str
+
+
+def seeds(cpu_seconds: float) -> range:
+    """Return the seeds to train an experiment with, by the CPU seconds of its first run."""
+    return range(5 if cpu_seconds < 120 else 3 if cpu_seconds < 600 else 1)
+
+
+def experiment_print(experiment: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """Return what changes when an experiment's configuration says something else."""
+    return shortened([experiment, defaults])
+
+
+def tasks_of(name: str, config: dict[str, Any], defaults: dict[str, Any], rows: list[Row]) -> list[Task]:
+    """Return all that there is to measure of an experiment, as far as it is known: after its first run, the rest."""
+    model, print_ = class_and_args(config["model"])[0], experiment_print(config, defaults)
+    first = Task(name, model, "0", print_)
+    for row in rows:
+        if task_of(row) == first and row["metric"] != "failed":
+            more = [first._replace(seed=str(seed)) for seed in seeds(float(row["cpu_seconds"]))]
+            return more + [Task(name, baseline, "", fingerprint(config, baseline)) for baseline in baselines_of(config)]
+    return [first]
+
+
+def task_of(row: Row) -> Task:
+    """Return what a row has measured."""
+    return Task(*(row[name] for name in Task._fields))
+
+
+def missing(names: Iterable[str], configs: dict[str, dict[str, Any]], rows: list[Row]) -> list[Task]:
+    """Return what is to measure and not in the rows, those first that took the least time, or were never measured."""
+    done = {task_of(row) for row in rows if row["metric"] != "failed"}
+    tasks = [task for name in names for task in tasks_of(name, configs[name], configs["defaults"], rows)]
+    times: dict[str, list[float]] = {name: [0.0] for name in names}
+    for row in rows:
+        if row["config"] in times and row["seed"] and row["metric"] != "failed":
+            times[row["config"]].append(float(row["cpu_seconds"]))
+    expected = {name: max(found) for name, found in times.items()}
+    return sorted((task for task in tasks if task not in done), key=lambda task: (expected[task.config], task.config))
+
+
+def add(rows: list[Row], new: Row) -> list[Row]:
+    """Return the rows with a new one, which replaces those of the same experiment that it makes stale."""
+    kind = (new["config"], bool(new["seed"]))
+    same = [row for row in rows if (row["config"], bool(row["seed"])) == kind]
+    if new["metric"] == "failed" and any(row["metric"] != "failed" for row in same):
+        return rows  # better an old result than none
+    if new["seed"]:
+        stale = [row for row in same if row["fingerprint"] != new["fingerprint"] or row["metric"] == "failed"]
+    else:
+        stale = [row for row in same if row["model"] == new["model"]]
+    stale += [row for row in same if task_of(row) == task_of(new)]
+    kept = [row for row in rows if row not in stale]
+    return sorted([*kept, new], key=lambda row: (row["config"], not row["seed"], row["seed"]))
+
+
+def measure(task: Task, config: dict[str, Any], root: Path) -> Row:
+    """Measure a run or a baseline.
+
+    Args:
+        task: Which.
+        config: Its experiment, parsed.
+        root: A folder for the directory of a run.
 
     Returns:
-        Its row of the table. Where the command failed, `score` is its last line and the rest is empty.
+        Its row of the table. Where the command failed, `score` is its last line and what is not known is empty.
     """
-    command = [sys.executable, "-m", "leyden", "fit", "--config", str(PROJECT / "configs" / f"{name}.yaml")]
-    command += ["--seed_everything", str(seed), "--trainer.enable_progress_bar", "false"]
-    row = {"config": name, "seed": str(seed), "machine": machine(), "date": datetime.date.today().isoformat()}
+    row = dict.fromkeys(COLUMNS, "") | task._asdict()
+    row["data"] = class_and_args(config["data"])[0].removesuffix("DataModule")
+    row |= {"machine": machine(), "date": datetime.date.today().isoformat()}
     try:
-        seconds, peak, output = run_alone(command)
+        return row | (measure_run(task, root) if task.seed else measure_baseline(task))
     except RuntimeError as error:
         return row | {"metric": "failed", "score": str(error).strip().splitlines()[-1]}
 
+
+def measure_baseline(task: Task) -> Row:
+    """Return what a baseline's row has to say."""
+    command = [sys.executable, str(Path(__file__).with_name("classical.py")), task.config, task.model]
+    seconds, peak, output = run_alone(command)
+    metric, score = output.split()[-2:]
+    return {"metric": metric, "score": score, "cpu_seconds": f"{seconds:.1f}", "peak_mib": f"{peak:.0f}"}
+
+
+def measure_run(task: Task, root: Path) -> Row:
+    """Return what a run's row has to say."""
+    command = [sys.executable, "-m", "leyden", "fit", "--config", str(CONFIGS / f"{task.config}.yaml")]
+    command += ["--seed_everything", task.seed, "--trainer.enable_progress_bar", "false"]
+    seconds, peak, output = run_alone([*command, "--trainer.default_root_dir", str(root)])
+
     (line,) = [line for line in output.splitlines() if line.startswith("run ")]
-    run = Path(line.split()[1])
+    run = Path(shlex.split(line)[1])
     with (run / "metrics.csv").open(newline="") as lines:
         scores = {name: row[name] for row in csv.DictReader(lines) for name in SCORES if row.get(name)}
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    module, _, class_name = config["model"]["class_path"].rpartition(".")
-    model = getattr(importlib.import_module(module), class_name).load_from_checkpoint(
-        run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True
-    )
     metric = next(iter(scores))
-    return row | {
-        "parameters": str(sum(parameter.numel() for parameter in model.parameters())),
-        "epochs": str(config["trainer"]["max_epochs"]),
+    model, data = open_run(run / "checkpoints" / "best.ckpt")
+    return {
         "metric": metric,
         "score": scores[metric],
         "mirror": scores.get("test/acc_mirror", ""),
+        "test_error": f"{test_error(metric, float(scores[metric]), model, data):.3g}",
+        "parameters": str(sum(parameter.numel() for parameter in model.parameters())),
+        "epochs": str(yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"]),
         "cpu_seconds": f"{seconds:.1f}",
         "peak_mib": f"{peak:.0f}",
     }
 
 
-def readable(runs: list[dict[str, str]]) -> str:
-    """Return the row of the page for the runs of one configuration."""
-    first = runs[0]
-    link = f"[{first['config']}](../configs/{first['config']}.yaml)"
-    if first["metric"] == "failed":
-        return f"| {link} | | | not measured: {first['score']} | | | |\n"
-    scale, digits, unit = (100, 2, " %") if "acc" in first["metric"] else (1, 4, "")
-    values = [scale * float(run["score"]) for run in runs]
-    score = f"{first['metric']} {statistics.mean(values):.{digits}f}"
-    score += f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    score += unit
-    if first["mirror"]:
-        score += f"; with the mirror image {100 * statistics.mean(float(run['mirror']) for run in runs):.2f} %"
-    seeds = ", ".join(run["seed"] for run in runs)
-    seconds = statistics.mean(float(run["cpu_seconds"]) for run in runs)
-    memory = statistics.mean(float(run["peak_mib"]) for run in runs)
-    return (
-        f"| {link} | {int(first['parameters']):,} | {first['epochs']} | {score} | {seeds} | {seconds:.0f} s "
-        f"| {memory:,.0f} MiB |\n"
-    )
+@torch.no_grad()
+def test_error(metric: str, score: float, model: Any, data: Any) -> float:
+    """Return half the width of the 95 % interval that the finite test set leaves to a score, one sample at least."""
+    count = len(data.test_set)
+    if metric == "test/acc":
+        return max(1.96 * math.sqrt(score * (1 - score) / count), 1 / count)
+    if metric == "test/bpd":
+        values = gpt_bits(model, data)
+    else:
+        x, y = data.test_set[:]
+        values = ((model(x) - y) ** 2).flatten(1).mean(dim=1)
+    return 1.96 * values.std().item() / math.sqrt(count)
 
 
-def write(rows: list[dict[str, str]]) -> None:
-    """Write the table and the page."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with TABLE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    machines = " and ".join(sorted({row["machine"] for row in rows}))
-    names = sorted({row["config"] for row in rows})
-    lines = [readable([row for row in rows if row["config"] == name]) for name in names]
-    PAGE.write_text(HEAD.format(machine=machines) + "".join(lines))
+def measure_all(
+    names: list[str],
+    configs: dict[str, dict[str, Any]],
+    rows: list[Row],
+    jobs: int,
+    measure: Callable[[Task], Row],
+    save: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Measure what is missing, some at a time, and save the rows after each.
+
+    Args:
+        names: The experiments.
+        configs: All of them by name, parsed, and the defaults.
+        rows: What has been measured before.
+        jobs: How many runs at a time.
+        measure: Returns the row of a task.
+        save: Called with all rows after each new one.
+
+    Returns:
+        All rows.
+    """
+    tried: set[Task] = set()
+    running: dict[Future[Row], Task] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                for task in missing(names, configs, rows):
+                    twins = [row for row in rows if not task.seed and task_of(row)[1:] == task[1:]]
+                    if twins:  # the same baseline on the same arrays, for another experiment
+                        rows = add(rows, twins[0] | {"config": task.config})
+                        save(rows)
+                    elif (
+                        len(running) < jobs
+                        and task not in tried
+                        and all(task[1:] != other[1:] for other in running.values())
+                    ):
+                        tried.add(task)
+                        running[pool.submit(measure, task)] = task
+                if not running:
+                    return rows
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task, row = running.pop(future), future.result()
+                    rows = add(rows, row)
+                    save(rows)
+                    print(task.config, task.model, task.seed, row["metric"], row["score"], flush=True)
+        except BaseException:  # Ctrl-C first of all: what runs is stopped, or the pool would wait for it
+            for child in children(os.getpid()):
+                os.kill(child, signal.SIGTERM)
+            raise
 
 
-def experiment(name: str) -> list[dict[str, str]]:
-    """Train one experiment with as many seeds as there is time for."""
-    rows = [measure(name, 0)]
-    if rows[0]["metric"] != "failed" and float(rows[0]["cpu_seconds"]) < SHORT:
-        rows += [measure(name, seed) for seed in (1, 2)]
-    return rows
+def load(file: Path) -> list[Row]:
+    """Return the rows of a table, none where there is no file."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a file, or leave it as it was."""
+    if file.is_file() and file.read_text() == text:
+        return
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def save(rows: list[Row]) -> None:
+    """Write the table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace(TABLE, text.getvalue())
+
+
+def write_pages(rows: list[Row]) -> None:
+    """Write docs/results.md, the README's table and the headers of the configurations."""
+    replace(PAGE, page(rows))
+    replace(README, readme(README.read_text(), rows))
+    for name in {row["config"] for row in rows}:
+        file = CONFIGS / f"{name}.yaml"
+        replace(file, header(file.read_text(), name, rows))
+
+
+def main() -> None:
+    """Measure, and write the pages."""
+    configs = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONFIGS.glob("*.yaml"))}
+    experiments = [name for name in configs if name != "defaults"]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to measure, all by default")
+    parser.add_argument("--pages", action="store_true", help="write the pages from the rows, measure nothing")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one a core by default")
+    parser.add_argument("--keep", type=Path, help="a folder in which to keep the runs, deleted by default")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(experiments):
+        parser.error(f"no experiment in configs/: {', '.join(sorted(unknown))}")
+    rows = [row for row in load(TABLE) if row["config"] in experiments]
+    torch.set_num_threads(1)
+    try:
+        if not args.pages:
+            with tempfile.TemporaryDirectory() as temporary:
+                root = args.keep.resolve() if args.keep else Path(temporary)
+                measured = lambda task: measure(task, configs[task.config], root)  # noqa: E731
+                measure_all(args.names or experiments, configs, rows, args.jobs, measured, save)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        if rows := load(TABLE):
+            write_pages(rows)
 
 
 if __name__ == "__main__":
-    experiments = sorted(file.stem for file in (PROJECT / "configs").glob("*.yaml") if file.stem != "defaults")
-    wanted = sys.argv[1:] or experiments
-    rows: list[dict[str, str]] = []
-    if TABLE.is_file():
-        with TABLE.open(newline="") as lines:
-            rows = [row for row in csv.DictReader(lines) if row["config"] not in wanted]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in as_completed([pool.submit(experiment, name) for name in wanted]):
-            rows += done.result()
-            write(rows)
-            for row in done.result():
-                print(row["config"], "seed", row["seed"], row["metric"], row["score"], flush=True)
+    main()

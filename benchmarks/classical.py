@@ -1,0 +1,215 @@
+"""What each experiment is compared with: the classical method for its data, fitted to the same training split.
+
+As a command, `python benchmarks/classical.py EXPERIMENT BASELINE` prints a baseline's score on the test split. A
+baseline is fitted to the training split alone, without the validation samples, as the network's weights are; what it
+has to choose (a smoothing, a regularisation) is chosen on the validation split, or is scikit-learn's default.
+"""
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import sklearn
+import torch
+import yaml
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from leyden import PROJECT
+from leyden.data.base import ArrayDataModule, ArrayDataset, ImageDataModule
+from leyden.data.cifar10 import CIFAR10DataModule
+from leyden.data.digits import DigitsDataModule
+from leyden.data.mnist import MNISTDataModule
+from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
+
+DATA: dict[str, type[ArrayDataModule]] = {
+    module.__name__: module
+    for module in (
+        CIFAR10DataModule,
+        DigitsDataModule,
+        MNISTDataModule,
+        SyntheticClustersDataModule,
+        SyntheticRegressionDataModule,
+    )
+}
+LOADING = {"augment", "batch_size", "num_workers", "pin_memory", "drop_last", "sampler", "persistent_workers"}
+LOADING |= {"prefetch_factor", "timeout", "on_device"}  # what changes no array
+SMOOTHINGS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+PENALTIES = [0.01, 1.0]  # C of scikit-learn, the inverse of the penalty's weight
+
+
+def class_and_args(part: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the short name of a configuration's `model` or `data`, and its arguments."""
+    part = {"class_path": part} if isinstance(part, str) else part
+    return part["class_path"].rpartition(".")[2], part.get("init_args", {})
+
+
+def baselines_of(config: dict[str, Any]) -> list[str]:
+    """Return the names of the baselines of an experiment, none for data that are not the project's own."""
+    model, data = class_and_args(config["model"])[0], class_and_args(config["data"])[0]
+    if data in DATA and model == "ImageGPT":
+        return ["independent pixels"]
+    return {
+        "CIFAR10DataModule": ["logistic regression"],
+        "DigitsDataModule": ["SVC", "3-NN", "logistic regression"],
+        "MNISTDataModule": ["logistic regression"],
+        "SyntheticClustersDataModule": ["logistic regression"],
+        "SyntheticRegressionDataModule": ["least squares", "the true function"],
+    }.get(data, [])
+
+
+def pixel_args(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an ImageGPT that say what a token is."""
+    name, args = class_and_args(config["model"])
+    return {key: args[key] for key in ("levels", "pool") if key in args} if name == "ImageGPT" else {}
+
+
+def fingerprint(config: dict[str, Any], baseline: str) -> str:
+    """Return what changes with the arrays of an experiment, its baseline or the version of scikit-learn."""
+    name, args = class_and_args(config["data"])
+    arrays = {key: value for key, value in args.items() if key not in LOADING}
+    return shortened([baseline, sklearn.__version__, name, arrays, pixel_args(config)])
+
+
+def shortened(content: object) -> str:
+    """Return the first 12 digits of the SHA-256 of some plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def arrays_of(config: dict[str, Any]) -> ArrayDataModule:
+    """Return the data of an experiment, split as for a run."""
+    name, args = class_and_args(config["data"])
+    data = DATA[name](**{key: value for key, value in args.items() if key not in LOADING})
+    data.setup()
+    return data
+
+
+def vectors(data: ArrayDataModule, split: ArrayDataset) -> tuple[Any, Any]:
+    """Return what the network sees of a split as arrays (N, D), and the targets (N, ...)."""
+    x, y = split[:]  # type: ignore[index]
+    x = data.normalize(x) if isinstance(data, ImageDataModule) else x
+    return x.flatten(1).numpy(), y.numpy()
+
+
+def accuracy(model: Any, data: ArrayDataModule) -> float:
+    """Fit a classifier to the training split; return its accuracy on the test split."""
+    return float(model.fit(*vectors(data, data.train_set)).score(*vectors(data, data.test_set)))
+
+
+def logistic_regression(data: ArrayDataModule) -> float:
+    """Return the test accuracy of the multinomial logistic regression that is best on the validation split."""
+    train, val = vectors(data, data.train_set), vectors(data, data.val_set)
+    # 100 steps of L-BFGS: where it has not converged by then, more of them overfit
+    fitted = [LogisticRegression(C=penalty, max_iter=100).fit(*train) for penalty in PENALTIES]
+    return float(max(fitted, key=lambda model: model.score(*val)).score(*vectors(data, data.test_set)))
+
+
+def least_squares(data: ArrayDataModule) -> float:
+    """Return the mean squared error of linear regression on the test split."""
+    x, y = vectors(data, data.test_set)
+    error = LinearRegression().fit(*vectors(data, data.train_set)).predict(x) - y
+    return float((error**2).mean())
+
+
+def true_function(data: ArrayDataModule) -> float:
+    """Return the mean squared error of the function that made the targets: their noise on the test split."""
+    assert isinstance(data, SyntheticRegressionDataModule)
+    x, y = data.test_set[:]  # type: ignore[index]
+    output = x @ data.weight.T + data.bias
+    return F.mse_loss(output.sin() if data.nonlinear else output, y).item()
+
+
+def independent_bits(model: Any, data: ImageDataModule) -> float:
+    """Return the bits per pixel, on the test split, of a model in which given the class no pixel knows of another.
+
+    It is a histogram for each class and pixel, counted over the training split. To each count is added the number
+    that is best on the validation split.
+
+    Args:
+        model: An ImageGPT, which says what the pixel tokens are.
+        data: The images.
+    """
+
+    def tokens(split: ArrayDataset) -> tuple[Tensor, Tensor]:
+        x, y = split[:]  # type: ignore[index]
+        return model.quantize(data.normalize(x)), y  # (N, T), (N,)
+
+    (pixels, y), val, test = tokens(data.train_set), tokens(data.val_set), tokens(data.test_set)
+    counts = torch.stack(  # (classes, T, levels)
+        [F.one_hot(pixels[y == label], model.levels).sum(dim=0) for label in range(model.num_classes)]
+    )
+
+    def bits(smoothing: float, pixels: Tensor, y: Tensor) -> float:
+        smooth = counts.double() + smoothing
+        log_p = (smooth / smooth.sum(dim=2, keepdim=True)).log2()
+        return -log_p[y].gather(2, pixels[:, :, None]).mean().item()
+
+    return bits(min(SMOOTHINGS, key=lambda smoothing: bits(smoothing, *val)), *test)
+
+
+def independent_pixels(config: dict[str, Any], data: ArrayDataModule) -> float:
+    """Return the bits per pixel of independent pixels, as an experiment's ImageGPT sees them."""
+    from leyden.models.image_gpt import ImageGPT
+
+    assert isinstance(data, ImageDataModule)
+    model = ImageGPT(data.num_classes, input_shape=data.input_shape, **pixel_args(config))
+    return independent_bits(model, data)
+
+
+SCORES: dict[str, tuple[str, Callable[[ArrayDataModule], float]]] = {
+    "SVC": ("test/acc", lambda data: accuracy(SVC(), data)),
+    "3-NN": ("test/acc", lambda data: accuracy(KNeighborsClassifier(3), data)),
+    "logistic regression": ("test/acc", logistic_regression),
+    "least squares": ("test/loss", least_squares),
+    "the true function": ("test/loss", true_function),
+}
+
+
+def score(config: dict[str, Any], baseline: str) -> tuple[str, float]:
+    """Return the metric of a baseline and its value on the test split of an experiment."""
+    data = arrays_of(config)
+    if baseline == "independent pixels":
+        return "test/bpd", independent_pixels(config, data)
+    metric, function = SCORES[baseline]
+    return metric, function(data)
+
+
+def open_run(file: str | Path) -> tuple[Any, ImageDataModule]:
+    """Return the model of a checkpoint, and the data that it was trained on, without augmentation."""
+    from lightning.pytorch.cli import instantiate_class
+
+    from leyden.training.checkpoint_io import read_checkpoint
+
+    config = read_checkpoint(Path(file))["config"]
+    package, _, name = config["model"]["class_path"].rpartition(".")
+    model = getattr(import_module(package), name).load_from_checkpoint(file, weights_only=True, map_location="cpu")
+    config["data"]["init_args"] |= {"sampler": None}
+    if "augment" in config["data"]["init_args"]:
+        config["data"]["init_args"]["augment"] = None
+    data = instantiate_class((), config["data"])
+    data.setup()
+    return model.eval(), data
+
+
+@torch.no_grad()
+def gpt_bits(model: Any, data: ImageDataModule) -> Tensor:
+    """Return the bits per pixel that an ImageGPT spends on each image of the test split, (N,)."""
+    bits = []
+    for x, y in data.test_dataloader():
+        inputs, targets = model.inputs_and_targets(data.normalize(x), y)
+        bits.append(F.cross_entropy(model(inputs).transpose(1, 2), targets, reduction="none").mean(dim=1))
+    return torch.cat(bits) / math.log(2)
+
+
+if __name__ == "__main__":
+    experiment, name = sys.argv[1:]
+    torch.set_num_threads(1)
+    print(*score(yaml.safe_load((PROJECT / "configs" / f"{experiment}.yaml").read_text()), name))
