@@ -47,10 +47,18 @@ def test_images_have_the_size_asked_for(size: int) -> None:
     assert (x.dtype, int(dm.train_set.x.max())) == (torch.uint8, 16)
 
 
-def test_the_constants_are_those_of_the_training_images() -> None:
-    pixels = ready(size=8).train_set.x.double() / 16
-    assert float(pixels.mean()) == pytest.approx(DIGITS_MEAN, abs=5e-5)
-    assert float(pixels.std()) == pytest.approx(DIGITS_STD, abs=1e-4)
+@pytest.mark.parametrize(("size", "std"), [(28, DIGITS_STD), (8, 0.3761)])
+def test_the_constants_are_those_of_the_training_images_at_the_default_size(size: int, std: float) -> None:
+    pixels = ready(size=size).train_set.x.double() / 16
+    assert float(pixels.mean()) == pytest.approx(DIGITS_MEAN, abs=2e-4)
+    assert float(pixels.std()) == pytest.approx(std, abs=5e-5)
+
+
+def test_training_images_are_normalised_to_mean_zero_and_standard_deviation_one() -> None:
+    dm = ready()
+    x = dm.normalize(dm.train_set.x).double()
+    assert float(x.mean()) == pytest.approx(0, abs=2e-4)
+    assert float(x.std()) == pytest.approx(1, abs=2e-4)
 
 
 def test_a_linear_model_learns_the_enlarged_digits() -> None:
