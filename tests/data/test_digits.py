@@ -32,6 +32,14 @@ def test_every_digit_has_its_share_of_the_test_set() -> None:
     assert share.tolist() == pytest.approx([0.2] * 10, abs=0.005)
 
 
+@pytest.mark.parametrize("split_seed", [0, 1])
+def test_every_digit_has_its_share_of_the_validation_set(split_seed: int) -> None:
+    counts = ready(split_seed=split_seed).val_set.labels.bincount()
+    assert counts.tolist() == [20, 20, 20, 20, 20, 20, 20, 20, 20, 20]  # of 139 to 146, where 200 of 1 437 are held out
+    plain = ready(split_seed=split_seed, stratify=False).val_set.labels.bincount()
+    assert plain.max() - plain.min() >= 10
+
+
 def test_the_split_is_the_same_every_time() -> None:
     torch.manual_seed(1)
     first = ready(split_seed=1).test_set.x
