@@ -228,6 +228,17 @@ def test_labels_outside_the_classes_are_refused() -> None:
         dm.setup()
 
 
+def test_the_brightest_pixel_is_no_label() -> None:
+    class Pixels(Hundred):
+        def load_arrays(self) -> tuple[Batch, Batch]:
+            images = torch.eye(784)
+            batch = images, images.argmax(dim=1)
+            return batch, batch
+
+    with pytest.raises(UserError, match="labels 0 to 783, but num_classes is 10"):
+        Pixels(val_size=30).setup()
+
+
 # The dataset
 
 
@@ -307,8 +318,10 @@ def test_workers_are_processes() -> None:
 
 def test_torch_refuses_a_sampler_together_with_shuffle() -> None:
     dm = ready(Hundred(val_size=30))
+    sampler = dm.train_dataloader().sampler
+    assert isinstance(sampler.sampler, RandomSampler)  # where none is named
     with pytest.raises(ValueError, match="mutually exclusive"):
-        DataLoader(dm.train_set, sampler=dm.train_dataloader().sampler, shuffle=True)
+        DataLoader(dm.train_set, sampler=sampler, shuffle=True)
 
 
 def test_every_option_reaches_the_loader() -> None:
@@ -326,6 +339,9 @@ def test_pinned_batches_are_the_same_batches() -> None:
     plain = ready(Hundred(val_size=30)).train_dataloader()
     pinned = ready(Hundred(val_size=30, pin_memory=True)).train_dataloader()
     assert numbers(plain) == numbers(pinned)
+    x, _ = next(iter(pinned))
+    assert x.is_pinned() == torch.cuda.is_available()  # there must be something to copy to
+    assert x.untyped_storage().filename is None  # the file of a mapped tensor
 
 
 def test_a_subset_sampler_trains_on_exactly_its_samples() -> None:
