@@ -54,6 +54,10 @@ MISTAKES = {  # the words after `leyden fit --config configs/convnet_digits.yaml
     "--data MNIST": ["MNIST", "did you mean `MNISTDataModule`"],
     "--model.lr_scheduler ReduceLROnPlateau": ["lightning.pytorch.cli.ReduceLROnPlateau: write one of them in full"],
     "--model.optimizer.lr fast": ["model.optimizer.lr is fast, but wants float"],
+    "--seed_everything 4294967296": ["seed_everything is 4294967296", "from 0 to 4294967295"],
+    "--seed_everything -1": ["seed_everything is -1", "from 0 to 4294967295"],
+    "--seed_everything true": ["seed_everything is True", "from 0 to 4294967295"],
+    "--seed_everything 1.5": ["seed_everything is 1.5", "int"],
     "--ckpt_path nowhere": ["nowhere", "--ckpt_path"],
     "--ckpt_path last": ["there is no run in", "leyden fit"],
 }
@@ -72,6 +76,22 @@ def test_a_mistake_is_answered_in_one_line_that_names_it(words: str, capfd: pyte
     assert line.startswith("error: ")
     for part in MISTAKES[words]:
         assert part in line
+
+
+@pytest.mark.parametrize("number", ["4294967296", "-1", "one", ""])
+def test_a_seed_of_the_environment_is_checked_where_it_is_read(
+    number: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", number)
+    assert main(["fit", "--config", DIGITS, "--seed_everything", "false"]) == 2
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert line == f"error: PL_GLOBAL_SEED is {number}, but must be a whole number from 0 to 4294967295"
+    assert not Path("runs").exists()
+
+
+def test_the_largest_seed_is_taken() -> None:
+    words = ["--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "false"]
+    assert main(["fit", "--config", DIGITS, "--seed_everything", "4294967295", *words]) == 0
 
 
 YAML_MISTAKES = {

@@ -54,6 +54,32 @@ def test_the_weights_are_the_same_to_the_bit_however_idle_threads_wait() -> None
     assert all(torch.equal(active[name], passive[name]) for name in active)
 
 
+IDLE = """
+import time, torch
+x = torch.randn(400_000)
+start = time.process_time()
+for _ in range(200):
+    x.exp()  # on both threads
+    time.sleep(0.002)
+print(time.process_time() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch has another OpenMP library")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="it takes two threads")
+def test_threads_that_wait_take_the_cores_where_they_do_not_sleep() -> None:
+    unset = {name: value for name, value in os.environ.items() if name not in (POLICY, "GOMP_SPINCOUNT")}
+    spent = []
+    for policy in ({}, {POLICY: "PASSIVE"}):
+        env = unset | policy | {"OMP_NUM_THREADS": "2"}
+        spent.append(
+            float(subprocess.run([sys.executable, "-c", IDLE], env=env, capture_output=True, check=True).stdout)
+        )
+    by_default, asleep = spent
+    assert by_default > 2 * asleep
+
+
 def test_help_is_shown_in_an_ascii_locale_with_a_mark_for_what_it_lacks() -> None:
     text = leyden("--help", **ASCII)
     assert "convnet_digits.yaml" in text

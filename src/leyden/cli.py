@@ -29,6 +29,7 @@ import leyden.training
 from leyden import PROJECT
 from leyden.class_list import class_list
 from leyden.data.resumable import make_resumable, seed_setup
+from leyden.data.sampling import check_seed
 from leyden.errors import UserError
 from leyden.explain import arguments, explain
 from leyden.models.lr_schedules import LENGTHS
@@ -180,6 +181,7 @@ class CLI(LightningCLI):
             options += [f"data.{name}" for name in arguments("leyden.data.base.ArrayDataModule")]
             raise UserError(explain(error, options, self.configs)) from error
         check_loading(self.config[subcommand], has_checkpoint=bool(self.resumed))
+        check_seed(self.config[subcommand].seed_everything)
 
     def _in_order(self, subcommand: str, words: list[str]) -> list[str]:
         """Put the checkpoint's configuration first, then each --config, then the flags."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
@@ -22,6 +23,7 @@ from torch.utils.data import (
 
 from leyden.data.base import SHARED_ARRAYS, ArrayDataModule, ArrayDataset, Batch, ImageDataModule
 from leyden.data.sampling import ClassBalancedSampler
+from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.data.transforms import RandomCrop, RandomHorizontalFlip
 from leyden.errors import UserError
 
@@ -137,6 +139,70 @@ def test_the_split_leaves_the_global_random_numbers_alone() -> None:
     assert torch.get_rng_state().equal(before)
 
 
+class Clusters(Hundred):
+    """Training samples of classes whose numbers are given."""
+
+    def __init__(self, counts: list[int], **kwargs: Any) -> None:
+        super().__init__(stratify=True, **kwargs)
+        self.counts = counts
+        self.num_classes = len(counts)
+
+    def load_arrays(self) -> tuple[Batch, Batch]:
+        y = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+        y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
+        x = torch.arange(len(y)).unsqueeze(1)
+        return (x, y), (x[:5], y[:5])
+
+
+@pytest.mark.parametrize("split_seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("counts", "val_size"),
+    [([100] * 10, 200), ([142, 146, 142, 146, 145, 139], 200), ([900, 90, 9, 1], 100), ([5, 7], 11)],
+)
+def test_a_stratified_split_holds_out_of_each_class_its_share(
+    counts: list[int], val_size: int, split_seed: int
+) -> None:
+    dm = ready(Clusters(counts, val_size=val_size, split_seed=split_seed))
+    held = dm.val_set.labels.bincount(minlength=len(counts)).tolist()
+    assert sum(held) == val_size
+    for count, out_of in zip(held, counts, strict=True):
+        assert abs(count - val_size * out_of / sum(counts)) < 1
+    train, val = (set(s.indices.tolist()) for s in (dm.train_set, dm.val_set))
+    assert len(train) + len(val) == len(train | val) == sum(counts)
+
+
+def test_a_stratified_split_has_as_many_of_each_class_as_that_of_scikit_learn() -> None:
+    counts, val_size = [523, 301, 97, 11, 5], 100  # no two remainders are equal, so there is one answer
+    dm = ready(Clusters(counts, val_size=val_size))
+    y = dm.train_set.y.numpy()
+    ((_, theirs),) = StratifiedShuffleSplit(1, test_size=val_size, random_state=0).split(y, y)
+    assert dm.val_set.labels.bincount().tolist() == np.bincount(y[theirs]).tolist()
+
+
+def test_a_stratified_split_depends_on_its_own_seed_alone_and_is_drawn_at_random() -> None:
+    counts = [30, 30, 40]
+    torch.manual_seed(1)
+    first = ready(Clusters(counts, val_size=20)).val_set.indices
+    torch.manual_seed(2)
+    again = ready(Clusters(counts, val_size=20, batch_size=3, num_workers=2)).val_set.indices
+    assert first.equal(again)
+    drawn = torch.cat([ready(Clusters(counts, val_size=20, split_seed=seed)).val_set.indices for seed in range(300)])
+    often = drawn.bincount(minlength=100) / 300  # each sample is held out in a fifth of the splits, sd 0.023
+    assert often.tolist() == pytest.approx([0.2] * 100, abs=0.1)
+
+
+def test_a_split_that_is_not_stratified_is_the_plain_permutation() -> None:
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(3))
+    dm = ready(Hundred(val_size=30, split_seed=3))
+    assert dm.val_set.indices.equal(order[:30].sort().values)
+
+
+def test_a_stratified_split_needs_class_labels() -> None:
+    data = SyntheticRegressionDataModule(stratify=True)
+    with pytest.raises(UserError, match=r"data\.stratify needs one class label for each sample, which Synthetic"):
+        data.setup()
+
+
 def test_the_arrays_are_held_once() -> None:
     dm = ready(Hundred(val_size=30))
     assert dm.train_set.x.data_ptr() == dm.val_set.x.data_ptr()
@@ -160,6 +226,17 @@ def test_labels_outside_the_classes_are_refused() -> None:
     dm.num_classes = 9
     with pytest.raises(UserError, match="labels 0 to 9, but num_classes is 9: they must be 0 to 8"):
         dm.setup()
+
+
+def test_the_brightest_pixel_is_no_label() -> None:
+    class Pixels(Hundred):
+        def load_arrays(self) -> tuple[Batch, Batch]:
+            images = torch.eye(784)
+            batch = images, images.argmax(dim=1)
+            return batch, batch
+
+    with pytest.raises(UserError, match="labels 0 to 783, but num_classes is 10"):
+        Pixels(val_size=30).setup()
 
 
 # The dataset
@@ -241,8 +318,10 @@ def test_workers_are_processes() -> None:
 
 def test_torch_refuses_a_sampler_together_with_shuffle() -> None:
     dm = ready(Hundred(val_size=30))
+    sampler = dm.train_dataloader().sampler
+    assert isinstance(sampler.sampler, RandomSampler)  # where none is named
     with pytest.raises(ValueError, match="mutually exclusive"):
-        DataLoader(dm.train_set, sampler=dm.train_dataloader().sampler, shuffle=True)
+        DataLoader(dm.train_set, sampler=sampler, shuffle=True)
 
 
 def test_every_option_reaches_the_loader() -> None:
@@ -260,6 +339,9 @@ def test_pinned_batches_are_the_same_batches() -> None:
     plain = ready(Hundred(val_size=30)).train_dataloader()
     pinned = ready(Hundred(val_size=30, pin_memory=True)).train_dataloader()
     assert numbers(plain) == numbers(pinned)
+    x, _ = next(iter(pinned))
+    assert x.is_pinned() == torch.cuda.is_available()  # there must be something to copy to
+    assert x.untyped_storage().filename is None  # the file of a mapped tensor
 
 
 def test_a_subset_sampler_trains_on_exactly_its_samples() -> None:

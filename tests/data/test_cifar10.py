@@ -137,6 +137,14 @@ def test_a_failed_download_does_not_hide_the_python_form(python_root: Path) -> N
     assert len(ready(python_root).test_set) == 60
 
 
+def test_a_stratified_split_of_some_classes_holds_out_as_many_of_each(cifar10_root: Path) -> None:
+    dm = CIFAR10DataModule(root=str(cifar10_root), val_size=31, classes=[7, 2, 5], stratify=True)
+    dm.setup()
+    assert dm.val_set.labels.bincount().tolist() == [11, 10, 10]  # of 30 each
+    assert dm.train_set.labels.bincount().tolist() == [19, 20, 20]
+    assert not {*dm.train_set.indices.tolist()} & {*dm.val_set.indices.tolist()}
+
+
 def test_some_classes_alone_are_numbered_anew_in_the_order_given(cifar10_root: Path) -> None:
     everything = ready(cifar10_root)
     dm = CIFAR10DataModule(root=str(cifar10_root), val_size=50, classes=[7, 2, 5])

@@ -32,6 +32,14 @@ def test_every_digit_has_its_share_of_the_test_set() -> None:
     assert share.tolist() == pytest.approx([0.2] * 10, abs=0.005)
 
 
+@pytest.mark.parametrize("split_seed", [0, 1])
+def test_every_digit_has_its_share_of_the_validation_set(split_seed: int) -> None:
+    counts = ready(split_seed=split_seed).val_set.labels.bincount()
+    assert counts.tolist() == [20, 20, 20, 20, 20, 20, 20, 20, 20, 20]  # of 139 to 146, where 200 of 1 437 are held out
+    plain = ready(split_seed=split_seed, stratify=False).val_set.labels.bincount()
+    assert plain.max() - plain.min() >= 10
+
+
 def test_the_split_is_the_same_every_time() -> None:
     torch.manual_seed(1)
     first = ready(split_seed=1).test_set.x
@@ -47,10 +55,18 @@ def test_images_have_the_size_asked_for(size: int) -> None:
     assert (x.dtype, int(dm.train_set.x.max())) == (torch.uint8, 16)
 
 
-def test_the_constants_are_those_of_the_training_images() -> None:
-    pixels = ready(size=8).train_set.x.double() / 16
-    assert float(pixels.mean()) == pytest.approx(DIGITS_MEAN, abs=5e-5)
-    assert float(pixels.std()) == pytest.approx(DIGITS_STD, abs=1e-4)
+@pytest.mark.parametrize(("size", "std"), [(28, DIGITS_STD), (8, 0.3761)])
+def test_the_constants_are_those_of_the_training_images_at_the_default_size(size: int, std: float) -> None:
+    pixels = ready(size=size).train_set.x.double() / 16
+    assert float(pixels.mean()) == pytest.approx(DIGITS_MEAN, abs=2e-4)
+    assert float(pixels.std()) == pytest.approx(std, abs=5e-5)
+
+
+def test_training_images_are_normalised_to_mean_zero_and_standard_deviation_one() -> None:
+    dm = ready()
+    x = dm.normalize(dm.train_set.x).double()
+    assert float(x.mean()) == pytest.approx(0, abs=2e-4)
+    assert float(x.std()) == pytest.approx(1, abs=2e-4)
 
 
 def test_a_linear_model_learns_the_enlarged_digits() -> None:

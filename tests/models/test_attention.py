@@ -57,6 +57,17 @@ def test_attention_is_its_written_equation(num_heads: int) -> None:
     torch.testing.assert_close(layer.attention(x, x, x, need_weights=False)[0], attention(w, x, num_heads))
 
 
+def test_the_perceptron_has_the_exact_gelu_and_not_its_form_with_tanh() -> None:
+    layer = EncoderLayer(embed_dim=8, num_heads=2, mlp_ratio=2, dropout=0).double()
+    w, x = stirred(layer), torch.randn(50, 8, dtype=torch.float64)
+    z = x @ w["mlp.0.weight"].T + w["mlp.0.bias"]
+    exact = z * (1 + torch.erf(z / math.sqrt(2))) / 2
+    with_tanh = z / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+    out = layer.mlp[2]
+    torch.testing.assert_close(layer.mlp(x), out(exact))
+    assert (layer.mlp(x) - out(with_tanh)).abs().max() > 1e-6
+
+
 @pytest.mark.parametrize("training", [True, False], ids=["training", "fast-inference"])
 def test_an_encoder_layer_is_its_written_equations(training: bool) -> None:
     layer = EncoderLayer(embed_dim=8, num_heads=2, mlp_ratio=1.5, dropout=0).train(training)

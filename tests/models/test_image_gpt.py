@@ -77,6 +77,26 @@ def test_a_layer_is_torchs_pre_norm_encoder_layer_under_a_causal_mask() -> None:
     torch.testing.assert_close(layer(x), reference(x, src_mask=mask, is_causal=True))
 
 
+def test_a_layers_gelu_is_the_exact_one_and_gpt2s_form_is_near_it() -> None:
+    layer = DecoderLayer(embed_dim=6, num_heads=2, dropout=0.0).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    nn.init.zeros_(layer.attention.out.weight)  # so that attention adds nothing
+    nn.init.zeros_(layer.attention.out.bias)
+    x = torch.randn(50, 4, 6, dtype=torch.float64)
+    z = layer.hidden(layer.norm2(x))
+
+    def tanh_form(z: Tensor) -> Tensor:
+        return 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+    exact = z * (1 + torch.erf(z / math.sqrt(2))) / 2
+    torch.testing.assert_close(layer(x), x + layer.out(exact))
+    z = torch.linspace(-6, 6, 100_001, dtype=torch.float64)
+    torch.testing.assert_close(nn.functional.gelu(z, approximate="tanh"), tanh_form(z))
+    farthest = (z * (1 + torch.erf(z / math.sqrt(2))) / 2 - tanh_form(z)).abs().max()
+    assert 4.5e-4 < farthest < 5e-4
+
+
 def test_attention_is_the_written_equation() -> None:
     attention = DecoderLayer(embed_dim=6, num_heads=2, dropout=0.0).attention
     x = torch.randn(1, 4, 6)

@@ -153,7 +153,9 @@ def test_weights_that_are_not_one_a_class_are_refused() -> None:
 def test_cross_entropy_takes_logits() -> None:
     logits, y = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
     loss = MLP(input_shape=(10,), num_classes=3).loss
-    torch.testing.assert_close(loss(logits.log_softmax(dim=1), y), loss(logits, y))  # redundant
+    log_p = logits.log_softmax(dim=1)
+    torch.testing.assert_close(log_p.log_softmax(dim=1), log_p)
+    torch.testing.assert_close(loss(log_p, y), loss(logits, y))  # redundant
     assert not torch.isclose(loss(logits.softmax(dim=1), y), loss(logits, y))  # a bug
 
 

@@ -68,6 +68,26 @@ def test_a_network_is_its_written_equations(kind: type[nn.RNNBase], num_layers: 
     torch.testing.assert_close(model(x), last @ head.weight.T + head.bias)  # type: ignore[operator, union-attr]
 
 
+def test_a_gru_resets_after_the_matrix_product_and_not_before_it_as_in_its_paper() -> None:
+    model = RecurrentClassifier(rnn=nn.GRU, hidden_size=5, input_shape=(1, 4, 3), num_classes=2)
+    rnn: nn.GRU = model.network.rnn  # type: ignore[union-attr, assignment]
+    for parameter in rnn.parameters():
+        nn.init.normal_(parameter)
+    nn.init.zeros_(rnn.bias_hh_l0)  # type: ignore[arg-type]  # which the paper does not have
+    w, u, b = rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0
+    (ur, uz, un), rows = u.chunk(3), torch.randn(2, 4, 3)  # type: ignore[operator]
+    after = before = torch.zeros(2, 5)
+    for x in rows.unbind(1):
+        xr, xz, xn = (x @ w.T + b).chunk(3, dim=1)  # type: ignore[operator]
+        r, z = sigmoid(xr + after @ ur.T), sigmoid(xz + after @ uz.T)
+        after = (1 - z) * tanh(xn + r * (after @ un.T)) + z * after
+        r, z = sigmoid(xr + before @ ur.T), sigmoid(xz + before @ uz.T)
+        before = (1 - z) * tanh(xn + (r * before) @ un.T) + z * before
+    state = rnn(rows)[1][0]
+    torch.testing.assert_close(state, after)
+    assert (state - before).abs().max() > 0.01
+
+
 def test_parameter_counts_are_literal() -> None:
     def count(**options: object) -> int:
         return sum(p.numel() for p in RecurrentClassifier(**options, **MNIST).parameters())  # type: ignore[arg-type]

@@ -92,6 +92,16 @@ def test_a_frozen_backbone_stays_as_it_is_while_the_head_learns() -> None:
     assert held == {id(p) for p in model.network.head.parameters()}  # type: ignore[union-attr]
 
 
+def test_a_backbone_without_gradients_still_drifts_in_training_mode() -> None:
+    model = make()
+    before = snapshot(model.backbone)
+    model.backbone.train()  # as a module's own `train` would
+    model(torch.randn(4, 3, 32, 32)).sum().backward()
+    assert all(p.grad is None for p in model.backbone.parameters())
+    moved = {name.rpartition(".")[2] for name in changed(model.backbone, before)}
+    assert moved == {"running_mean", "running_var", "num_batches_tracked"}
+
+
 def test_batch_norm_that_is_not_frozen_learns_its_statistics() -> None:
     model = make(freeze=False)
     before = snapshot(model.backbone)
@@ -242,6 +252,16 @@ def test_weights_that_are_there_need_no_network(offline: Path) -> None:
     model = make(weights="IMAGENET1K_V1")
     trainer().fit(model, images())
     assert changed(model.backbone, network.state_dict()) == set()
+
+
+def test_pretrained_is_deprecated_in_torchvision_and_still_accepted(offline: Path) -> None:
+    offline.mkdir(parents=True)
+    network = official()
+    as_state_dict(network, offline / "shufflenet.pth")
+    with pytest.warns(UserWarning, match="'pretrained' is deprecated") as warned:
+        loaded = models.get_model(SMALL, pretrained=True)
+    assert changed(loaded, network.state_dict()) == set()
+    assert "weights=ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1" in " ".join(str(w.message) for w in warned)
 
 
 class Colours(ImageDataModule):

@@ -226,9 +226,11 @@ def test_what_cannot_go_on_is_refused(leyden: Server, run: Path, flags: list[str
 def test_in_the_middle_of_an_epoch_the_batches_cannot_change(leyden: Server) -> None:
     process = leyden.start(*FIT, "--name", "half", at=("on_train_batch_end", 20, 15))
     assert process.wait() == 143
-    code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "half", "--data.batch_size=16")
-    assert code == 2
-    assert "error: data.batch_size was 32, now 16: it cannot change in the middle of an epoch" in text
+    for flag, change in (("batch_size=16", "batch_size was 32, now 16"), ("stratify=false", "stratify was True, now")):
+        code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "half", f"--data.{flag}")
+        assert code == 2
+        assert f"error: data.{change}" in text
+        assert "it cannot change in the middle of an epoch" in text
 
 
 def test_a_run_that_was_moved_keeps_its_best_checkpoint(leyden: Server, run: Path) -> None:

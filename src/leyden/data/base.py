@@ -71,6 +71,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         val_size: How many training samples to hold out for validation.
         batch_size: Samples per batch, and per process when several train together.
         split_seed: Seed of the draw of the validation samples.
+        stratify: Whether to hold out of each class the same fraction, to within one sample. Without, the numbers vary
+            as those of any random draw do.
         num_workers: Processes that load batches ahead; 0 loads in the main process, the faster way for data
             in memory.
         pin_memory: Whether to put batches in page-locked memory, from where they reach a GPU faster.
@@ -97,6 +99,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         val_size: int,
         batch_size: int = 64,
         split_seed: int = 0,
+        stratify: bool = False,
         num_workers: int = 0,
         pin_memory: bool = False,
         drop_last: bool = False,
@@ -111,6 +114,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         self.val_size = val_size
         self.batch_size = batch_size
         self.split_seed = split_seed
+        self.stratify = stratify
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.drop_last = drop_last
@@ -128,8 +132,8 @@ class ArrayDataModule(LightningDataModule, ABC):
         """Loads the arrays, checks them and splits them, once for all stages.
 
         Raises:
-            UserError: If the labels do not fit `num_classes`, `val_size` does not fit the data, or an option does not
-                fit `on_device`.
+            UserError: If the labels do not fit `num_classes`, `val_size` or `stratify` does not fit the data, or an
+                option does not fit `on_device`.
         """
         if hasattr(self, "test_set"):
             _, _, file = os.environ.get(SHARED_ARRAYS, "").partition(":")
@@ -148,6 +152,13 @@ class ArrayDataModule(LightningDataModule, ABC):
                 f"val_size must be 1 to {len(y) - 1} of the {len(y)} training samples, but is {self.val_size}"
             )
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.split_seed))
+        if self.stratify:
+            if not hasattr(self, "num_classes") or y.ndim > 1:
+                raise UserError(
+                    f"data.stratify needs one class label for each sample, which {type(self).__name__} does not have: "
+                    "leave it out"
+                )
+            order = _stratified(order, y, self.val_size)
         if self.on_device and self.trainer is not None:
             device = self.trainer.strategy.root_device
             x, y, x_test, y_test, order = (array.to(device) for array in (x, y, x_test, y_test, order))
@@ -247,6 +258,28 @@ class ArrayDataModule(LightningDataModule, ABC):
             )
         except ValueError as error:
             raise UserError(f"DataLoader: {error}") from error
+
+
+def _stratified(order: Tensor, y: Tensor, val_size: int) -> Tensor:
+    """Reorder a permutation (N,) so that its first `val_size` samples hold the same fraction of each class.
+
+    Of class c these are val_size n_c / N samples, rounded by the largest remainder (on a tie, to the lower class); the
+    permutation says which.
+
+    Args:
+        order: Permutation of the samples, (N,).
+        y: Labels, (N,).
+        val_size: Number of samples in front.
+    """
+    labels = y[order]
+    quotas = val_size * labels.bincount()  # (C,), in units of 1 / N
+    counts = quotas // len(y)
+    remainders = quotas % len(y)
+    counts[remainders.argsort(descending=True, stable=True)[: val_size - int(counts.sum())]] += 1
+    in_front = torch.zeros(len(y), dtype=torch.bool)
+    for label, count in enumerate(counts.tolist()):
+        in_front[(labels == label).nonzero().flatten()[:count]] = True
+    return torch.cat([order[in_front], order[~in_front]])
 
 
 class ImageDataModule(ArrayDataModule):

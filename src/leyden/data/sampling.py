@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, DistributedSampler, Sampler, WeightedRando
 
 from leyden.errors import UserError
 
+MAX_SEED = 2**32 - 1  # the largest that NumPy's global generator takes, and so Lightning's `seed_everything`
 SEEDS_AT_ONCE = 64
 HOW_TO_TAKE = "a sampler of a configuration is given the training split if its first argument is annotated as a Dataset"
 
@@ -51,6 +52,22 @@ def _seeds_of_steps(seed: int, epoch: int, block: int, rank: int) -> list[int]:
 def run_seed() -> int:
     """The seed that Lightning's `seed_everything` was given; 0 without one."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def check_seed(seed: int | bool) -> None:
+    """Refuse a run's seed that Lightning or NumPy would not take.
+
+    Args:
+        seed: The option `seed_everything`; with False, `run_seed` reads PL_GLOBAL_SEED.
+
+    Raises:
+        UserError: It is out of range, or true.
+    """
+    name, value = "seed_everything", str(seed)
+    if seed is False:
+        name, value = "PL_GLOBAL_SEED", os.environ.get("PL_GLOBAL_SEED", "0")
+    if not value.isdecimal() or int(value) > MAX_SEED:
+        raise UserError(f"{name} is {value}, but must be a whole number from 0 to {MAX_SEED}")
 
 
 def next_position(trainer: Trainer) -> tuple[int, int]:

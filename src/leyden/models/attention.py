@@ -32,7 +32,8 @@ class EncoderLayer(nn.Module):
     """Attention between tokens, softmax(Q K^T / sqrt(E/heads)) V in each head, then a perceptron on each token.
 
     Both add to what they were given (Vaswani et al., 2017). Each is normalised at its start, not at its end as
-    there: gradients then have one size in all layers from the first step (Xiong et al., 2020).
+    there: gradients then have one size in all layers from the first step (Xiong et al., 2020). The perceptron's
+    activation is the exact GELU(z) = z Phi(z), where Phi is the normal distribution function, not its form with tanh.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:

@@ -230,7 +230,9 @@ class Classifier(Task):
 
     The network emits logits (B, num_classes): no softmax at its end, cross-entropy applies it. Class weights and
     label smoothing shape the training only; `val/loss` and `test/loss` are the plain cross-entropy, so that they
-    compare between runs. A `loss` of one's own is used in every split as it is.
+    compare between runs. With both, the term of each class in the smoothed sum is multiplied by that class's own
+    weight, and the sum is divided by the weights of the target classes. A `loss` of one's own is used in every split
+    as it is.
 
     Args:
         num_classes: Number of classes C; labels are 0 to C - 1. From the data.

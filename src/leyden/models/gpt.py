@@ -44,6 +44,10 @@ class CausalSelfAttention(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention, then two linear layers, each normalised before and added to what comes in (pre-norm).
 
+    Between the linear layers is the exact GELU(z) = z Phi(z), where Phi is the normal distribution function. GPT-2's
+    own code has an approximation, 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))), at most 5e-4 away: use
+    `F.gelu(z, approximate="tanh")` with its published weights.
+
     Args:
         embed_dim: Width E of input and output; the hidden layer has 4 E.
         num_heads: Heads of the attention.

@@ -42,7 +42,8 @@ class RecurrentClassifier(Classifier):
     - `torch.nn.LSTM` (Hochreiter and Schmidhuber, 1997; forget gate of Gers et al., 2000): gates i, f, o =
       sigmoid(W x + U h + b) and g = tanh(W x + U h + b), each with its own W, U, b; c = f c + i g; h = o tanh(c)
     - `torch.nn.GRU` (Cho et al., 2014): r, z = sigmoid(W x + U h + b); n = tanh(W x + b + r (U h + b'));
-      h = (1 - z) n + z h
+      h = (1 - z) n + z h. Torch applies the reset gate r after the matrix product; the paper applies it before, n =
+      tanh(W x + U (r h)), which is another function of the same weights
 
     Each U starts orthogonal (Saxe et al., 2014), so that signals neither grow nor shrink over the steps, and the
     forget gate's bias at 1 (Jozefowicz et al., 2015), so that an LSTM remembers before it has learned what to forget.

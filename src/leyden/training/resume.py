@@ -17,6 +17,7 @@ ORDER = (  # what decides which samples a batch holds, and what an epoch adds up
     "data.batch_size",
     "data.val_size",
     "data.split_seed",
+    "data.stratify",
     "data.sampler",
     "data.drop_last",
     "trainer.limit_train_batches",

@@ -48,11 +48,16 @@ def check_names(trainer: Trainer, model: Task) -> None:
     """Refuse a name that is misspelt, by those that a task logs; its callbacks may log others.
 
     Raises:
-        UserError: A name is similar to one that is logged.
+        UserError: A name is similar to one that is logged, or is that of a test score.
     """
     scores = ("loss", *model.make_metrics(), *make_metrics(model.more_metrics))
     logged = {"train/loss_step", *(f"{split}/{score}" for split in ("train", "val") for score in scores)}
     for who, _, monitor in monitors(trainer, model):
+        if monitor.startswith("test/"):
+            raise UserError(
+                f"{who} goes by {monitor}: a test score that something was chosen by is too good, so none is there "
+                f"before the end; go by val/{monitor.removeprefix('test/')}"
+            )
         if monitor not in logged and get_close_matches(monitor, logged, 1, SIMILAR):
             raise UserError(_not_logged(who, monitor, logged))
 
