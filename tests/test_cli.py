@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def test_best_and_last_mean_those_of_the_newest_run() -> None:
         assert main([*SHORT, "--trainer.max_epochs", epochs]) == 0
     assert main(["validate", "--ckpt_path", "last"]) == 0
     assert runs()[-1].name.endswith("_validate")
-    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"]) == 0
+    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3", "--lr_scheduler=restart"]) == 0
     last = torch.load(runs()[-1] / "checkpoints/last.ckpt", weights_only=True)
     assert (last["epoch"], last["global_step"]) == (3, 9)
 
@@ -170,7 +171,7 @@ def test_a_run_that_is_refused_is_not_the_last(mistake: str) -> None:
 def test_a_run_resumed_after_an_epoch_ends_in_the_bits_of_one_that_was_not_stopped() -> None:
     assert main([*SHORT, "--trainer.max_epochs", "4"]) == 0
     assert main([*SHORT, "--trainer.max_epochs", "2"]) == 0
-    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"]) == 0
+    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4", "--lr_scheduler=restart"]) == 0
     whole, resumed = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs())
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -301,11 +302,13 @@ def score(*words: str) -> float:
 
 
 @pytest.mark.slow
-def test_two_processes_and_bf16_score_within_a_point_of_one_process_in_float32() -> None:
+def test_two_processes_and_bf16_score_as_one_process_in_float32_within_chance() -> None:
     plain = score("fit", "--config", DIGITS)
     assert plain >= 0.97
-    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/bf16.yaml") - plain) <= 0.01
-    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/ddp_cpu.yaml") - plain) <= 0.01
+    # three standard errors of the difference between two accuracies of 98.5 % on 360 images
+    chance = 3 * math.sqrt(2 * 0.985 * 0.015 / 360)
+    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/bf16.yaml") - plain) <= chance
+    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/ddp_cpu.yaml") - plain) <= chance
     assert len(runs()) == 3  # the two processes shared one directory
 
 

@@ -16,7 +16,16 @@ pytestmark = pytest.mark.slow
 
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 FIT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
-ON = ["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2", "--model.optimizer.lr", "0.01"]
+ON = [
+    "fit",
+    "--ckpt_path",
+    "last",
+    "--trainer.max_epochs",
+    "2",
+    "--lr_scheduler=restart",
+    "--model.optimizer.lr",
+    "0.01",
+]
 
 
 @pytest.fixture(autouse=True)

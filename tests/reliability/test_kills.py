@@ -156,8 +156,9 @@ def test_validation_workers_and_saves_do_not_touch_the_training(leyden: Server, 
 
 @pytest.mark.slow
 def test_a_run_that_is_given_more_epochs_ends_like_one_that_had_them_at_once(leyden: Server) -> None:
-    assert leyden.run(*FIT, "--name", "whole")[0] == 0
-    assert leyden.run(*FIT, "--trainer.max_epochs=1", "--name", "longer")[0] == 0
+    fit = [*FIT, "--model.lr_scheduler.T_max=30"]  # which reaches further than both
+    assert leyden.run(*fit, "--name", "whole")[0] == 0
+    assert leyden.run(*fit, "--trainer.max_epochs=1", "--name", "longer")[0] == 0
     code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "longer", "--trainer.max_epochs", "3")
     assert code == 0, text
     assert "trainer.max_epochs: 1 -> 3" in text

@@ -178,7 +178,7 @@ def test_a_resumed_run_has_a_quiet_console_but_for_the_warnings_of_ones_own_code
     assert main(SHORT) == 0
     monkeypatch.setattr(EpochLines, "on_fit_start", Warns.on_fit_start)
     with warnings.catch_warnings(record=True) as caught:
-        assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"]) == 0
+        assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3", "--lr_scheduler=restart"]) == 0
     captured = capfd.readouterr()
     text = captured.out + captured.err + "".join(str(warning.message) for warning in caught)
     assert text.count("my directory is not empty") == 1

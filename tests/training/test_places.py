@@ -81,7 +81,7 @@ def test_a_checkpoint_from_elsewhere_writes_outside_of_the_run_only_where_its_us
     foreign = (runs()[0] / "checkpoints" / "last.ckpt").absolute()
     (elsewhere / "there").mkdir()
     monkeypatch.chdir(elsewhere / "there")
-    more = ["fit", "--ckpt_path", str(foreign.rename("given.ckpt")), "--trainer.max_epochs=2"]
+    more = ["fit", "--ckpt_path", str(foreign.rename("given.ckpt")), "--trainer.max_epochs=2", "--lr_scheduler=restart"]
     capfd.readouterr()
     assert main(more) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -94,13 +94,26 @@ def test_a_checkpoint_from_elsewhere_writes_outside_of_the_run_only_where_its_us
     checkpoint = torch.load("given.ckpt", weights_only=True)
     checkpoint["config"]["name"] = "../x"
     torch.save(checkpoint, "named.ckpt")
-    assert main(["fit", "--ckpt_path", "named.ckpt", "--trainer.max_epochs=2", "--config", "../here/own.yaml"]) == 2
+    assert (
+        main(
+            [
+                "fit",
+                "--ckpt_path",
+                "named.ckpt",
+                "--trainer.max_epochs=2",
+                "--lr_scheduler=restart",
+                "--config",
+                "../here/own.yaml",
+            ]
+        )
+        == 2
+    )
     assert "is no folder in runs/" in capfd.readouterr().err
 
 
 def test_a_run_in_another_place_goes_on_there_by_its_directory_alone() -> None:
     assert main([*SHORT, "--trainer.default_root_dir=other"]) == 0
     (run,) = Path("other", "convnet_digits").iterdir()
-    assert main(["fit", "--ckpt_path", str(run), "--trainer.max_epochs=2"]) == 0
+    assert main(["fit", "--ckpt_path", str(run), "--trainer.max_epochs=2", "--lr_scheduler=restart"]) == 0
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
     assert not Path("runs").exists()

@@ -40,10 +40,3 @@ def test_a_run_that_a_callback_has_ended_goes_on_with_other_callbacks() -> None:
     old, new = ({"trainer": {"max_epochs": 10, "callbacks": callbacks}} for callbacks in ([TIMER], []))
     finished = {"optimizer_states": [], "finished": True, "epoch": 3, "global_step": 20, "config": old}
     check_resumable(finished, {}, new)
-
-
-def test_a_time_limit_can_be_raised_where_a_schedule_ends_with_the_run() -> None:
-    checkpoint = {"optimizer_states": [], "finished": True, "lr_schedulers": [{"total_steps": 100}]}
-    check_resumable(checkpoint, {"trainer.max_time": ("00:00:00:01", "00:00:00:02")})
-    with pytest.raises(UserError, match="schedule ends there"):
-        check_resumable(checkpoint, {"trainer.max_epochs": (3, 4)})

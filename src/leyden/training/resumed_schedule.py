@@ -1,5 +1,6 @@
 """What a learning-rate schedule does when its run is made longer than it was: nothing by itself, its user chooses."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,8 @@ from leyden.models.base import Task
 from leyden.models.lr_schedules import LENGTHS, follows_run, given_length, length_argument, schedule_name, spanning
 
 Choice = Literal["keep", "restart"]
+COUNTS = ("trainer.max_epochs", "trainer.max_steps")
+ENDLESS = (None, -1)
 WORTHLESS = 1e-3  # a last rate below this share of the highest one trains next to nothing
 
 
@@ -40,13 +43,21 @@ def check_schedule_end(
         raise UserError(f"--lr_scheduler {choice} is for a run that goes on: leave it out, or give --ckpt_path")
     if choice and not length_argument(schedule):
         raise UserError(f"--lr_scheduler {choice} is for a schedule that has an end, and {name} has none: leave it out")
+    longer = {
+        option: (old, new)
+        for option, (old, new) in changes.items()
+        if option in ("trainer.max_epochs", "trainer.max_steps")
+        and old not in (None, -1)
+        and not 0 <= (new or -1) <= old
+    }
+    if not isinstance(model, Task):
+        for option, (old, new) in longer.items():
+            for state in checkpoint["lr_schedulers"]:
+                if "total_steps" in state or state.get("T_max") == old:
+                    raise UserError(f"{option} was {old}, now {new}: but the schedule ends there; start a new run")
     if not isinstance(model, Task) or schedule is None:
         return
-    raised = {
-        option: pair
-        for option, pair in changes.items()
-        if option in ("trainer.max_epochs", "trainer.max_steps") and _spans(model, schedule, checkpoint, option, *pair)
-    }
+    raised = {option: pair for option, pair in longer.items() if _spans(model, schedule, checkpoint, option, *pair)}
     if choice == "restart" or (choice is None and not raised):
         return
     rates = _rates(model, schedule)
@@ -68,17 +79,19 @@ def check_schedule_end(
 def _spans(
     model: Task, schedule: LRSchedulerCallable, checkpoint: dict[str, Any], option: str, old: Any, new: Any
 ) -> bool:
-    """Say whether the schedule reached to the end of the shorter run, and the new one is longer."""
-    if not length_argument(schedule) or old in (None, -1) or (new not in (None, -1) and new <= old):
+    """Say whether the schedule reaches to the end of the shorter run, and not to that of the longer one."""
+    if not length_argument(schedule):
         return False
     length = given_length(schedule)
     if follows_run(length):
         return True
-    by_step, in_epochs = model.lr_interval == "step", option.endswith("epochs")
+    new = math.inf if new in ENDLESS else new
+    by_step, in_epochs = model.lr_interval == "step", option == "trainer.max_epochs"
     if by_step and in_epochs:  # as many steps an epoch as there were so far
-        old *= checkpoint["global_step"] / max(1, checkpoint["epoch"])
+        each = checkpoint["global_step"] / max(1, checkpoint["epoch"])
+        old, new = old * each, new * each
     end = max(length) if isinstance(length, list) else length
-    return by_step >= (not in_epochs) and end >= old
+    return by_step >= (not in_epochs) and old <= end < new
 
 
 def _rates(model: Task, schedule: LRSchedulerCallable, steps: int = 20) -> list[float]:
