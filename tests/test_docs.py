@@ -16,6 +16,13 @@ def test_every_test_that_a_page_names_exists(page: Path) -> None:
         assert f"def {name}(" in (PROJECT / file).read_text(), f"{file}::{name}"
 
 
+def test_every_entry_of_the_notes_names_a_test() -> None:
+    entries = [text for text in (PROJECT / "docs" / "notes.md").read_text().split("\n\n") if text.startswith("**")]
+    assert len(entries) > 20
+    for entry in entries:
+        assert re.search(r"\b[Hh]eld by\s+`tests/[\w/]+\.py::\w+`", entry), entry
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     text = re.sub(r"(?s)## Add a model.*?## Fork it", "", page.read_text())  # there the reader makes the files

@@ -125,7 +125,7 @@ def test_the_best_of_many_test_scores_is_higher_than_the_accuracy_and_one_chosen
     draw = np.random.default_rng(0)
     test, val = draw.binomial(samples, accuracy, (2, 20_000, epochs)) / samples  # no epoch is better than another
     assert test.max(axis=1).mean() == pytest.approx(expected, abs=2e-4)
-    assert expected - accuracy > 0.014  # more than a point that is not there
+    assert expected == pytest.approx(0.9867, abs=5e-5)  # 1.7 points that are not there
     by_validation = test[np.arange(20_000), val.argmax(axis=1)]
     assert by_validation.mean() == pytest.approx(accuracy, abs=3e-4)
 

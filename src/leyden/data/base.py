@@ -71,8 +71,7 @@ class ArrayDataModule(LightningDataModule, ABC):
         val_size: How many training samples to hold out for validation.
         batch_size: Samples per batch, and per process when several train together.
         split_seed: Seed of the draw of the validation samples.
-        stratify: Whether to hold out of each class the same fraction, to within one sample. Without, the numbers vary
-            as those of any random draw do.
+        stratify: Whether to hold out the same fraction of each class.
         num_workers: Processes that load batches ahead; 0 loads in the main process, the faster way for data
             in memory.
         pin_memory: Whether to put batches in page-locked memory, from where they reach a GPU faster.
