@@ -38,7 +38,7 @@ def row_of(task: results.Task, **more: str) -> Row:
     """What a measurement of a task returns."""
     row = dict.fromkeys(results.COLUMNS, "") | task._asdict() | {"metric": "test/acc", "score": "0.9", "date": "today"}
     row |= {"data": "Digits", "test_error": "0.01", "cpu_seconds": str(SECONDS[task.config]), "peak_mib": "900"}
-    return row | {"parameters": "10", "epochs": "3", "machine": "2 cores of a processor, no GPU"} | more
+    return row | {"parameters": "10", "epochs": "3", "machine": "2 cores of a (very new) processor, no GPU"} | more
 
 
 class Measured:
@@ -230,8 +230,8 @@ def test_baselines_stand_beside_with_the_digits_of_the_score() -> None:
     assert "| 99.0 ± 1.3 % | SVC 98.9 % |" in pages.readme_table(rows)
     text = pages.header("# Purpose.\n#   command\n# old\nmodel: a\n", "quick", rows)
     assert text == (
-        "# Purpose.\n#   command\n# test/acc 99.0 ± 1.3 % (95 %, 2 seeds); SVC 98.9 %; "
-        "150 CPU seconds on 2 cores of a processor\nmodel: a\n"
+        "# Purpose.\n#   command\n# test/acc 99.0 ± 1.3 % (95 %, 2 seeds), "
+        "150 CPU seconds on 2 cores of a processor; SVC 98.9 %\nmodel: a\n"
     )
 
 
