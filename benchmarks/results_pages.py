@@ -37,8 +37,8 @@ smoothing or penalty is the best on the validation split. They are shown with th
 
 
 def runs_of(rows: list[Row], name: str) -> list[Row]:
-    """Return the finished runs of an experiment, by seed."""
-    found = [row for row in rows if row["config"] == name and row["seed"] and row["metric"] != "failed"]
+    """Return the runs of an experiment, by seed."""
+    found = [row for row in rows if row["config"] == name and row["seed"]]
     return sorted(found, key=lambda row: int(row["seed"]))
 
 
@@ -117,10 +117,6 @@ def page(rows: list[Row]) -> str:
     text += titles("configuration", "model", "data", "parameters", *rest)
     for name in ordered(rows):
         link, runs = f"[{name}](../configs/{name}.yaml)", runs_of(rows, name)
-        if not runs:
-            reason = next(row["score"] for row in rows if row["config"] == name)
-            text += f"| {link} | | | | | not measured: {reason} | | | | |\n"
-            continue
         first = runs[0]
         seeds = ", ".join(run["seed"] for run in runs)
         text += (
@@ -135,10 +131,10 @@ def readme_table(rows: list[Row]) -> str:
     """Return the README's table of results."""
     text = titles("configuration", "model", "data", "parameters", "test score", "baseline", "CPU time")
     for name in ordered(rows):
-        if runs := runs_of(rows, name):
-            first = runs[0]
-            text += f"| `{name}` | `{first['model']}` | {first['data']} | {int(first['parameters']):,} "
-            text += f"| {score_cell(runs)} | {baseline_cell(rows, runs)} | {mean(runs, 'cpu_seconds'):.0f} s |\n"
+        runs = runs_of(rows, name)
+        first = runs[0]
+        text += f"| `{name}` | `{first['model']}` | {first['data']} | {int(first['parameters']):,} "
+        text += f"| {score_cell(runs)} | {baseline_cell(rows, runs)} | {mean(runs, 'cpu_seconds'):.0f} s |\n"
     return text
 
 
@@ -150,9 +146,8 @@ def readme(text: str, rows: list[Row]) -> str:
 
 
 def header(text: str, name: str, rows: list[Row]) -> str:
-    """Return an experiment's file with its measured result in the third line; unchanged where there is none."""
-    if not (runs := runs_of(rows, name)):
-        return text
+    """Return an experiment's file with its measured result in the third line."""
+    runs = runs_of(rows, name)
     first, second, _, *rest = text.splitlines(keepends=True)
     seeds = f"95 %, {len(runs)} seeds" if len(runs) > 1 else "one seed"
     machines = " and ".join(dict.fromkeys(re.sub(r" \(.*?\)|,.*", "", run["machine"]) for run in runs))
