@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from leyden import PROJECT
+from leyden.main import main
 
 sys.path.append(str(PROJECT / "benchmarks"))  # as for the scripts themselves
 import classical
@@ -243,3 +245,17 @@ def test_the_pages_are_what_the_table_says() -> None:
 def test_a_header_is_what_the_table_says(name: str) -> None:
     text = (results.CONFIGS / f"{name}.yaml").read_text()
     assert text == pages.header(text, name, ROWS)
+
+
+def test_two_epochs_of_mlp_vectors_measure_the_initial_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def accuracy(seed: int) -> float:
+        config = str(results.CONFIGS / "mlp_vectors.yaml")
+        assert main(["fit", "--config", config, "--seed_everything", str(seed), "--trainer.max_epochs", "2"]) == 0
+        return float(re.findall(r"test/acc ([\d.]+)", capfd.readouterr().out)[0])
+
+    assert abs(accuracy(0) - accuracy(3)) > 0.1
+    assert all(float(run["score"]) > 0.99 for run in pages.runs_of(ROWS, "mlp_vectors"))  # after ten
