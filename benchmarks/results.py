@@ -279,6 +279,7 @@ def main() -> None:
     if unknown := set(args.names) - set(experiments):
         parser.error(f"no experiment in configs/: {', '.join(sorted(unknown))}")
     rows = [row for row in load(TABLE) if row["config"] in experiments]
+    save(rows)  # without those whose configuration is gone
     torch.set_num_threads(1)
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first
         signal.signal(stop, signal.default_int_handler)

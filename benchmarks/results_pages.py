@@ -26,9 +26,9 @@ start-up, validation and test included, and means where there are several seeds.
 There are five seeds where a run takes less than two minutes, three up to ten, one above. Several are a mean with its
 95 % interval (Student's t), which is about the seed: initial weights, order, augmentation, dropout. The test set is the
 same for all, and another of 10 000 images would move an accuracy of 98 % by up to 0.3 points. One seed has no more
-digits than its test set allows. Another processor moves a run by about as much as another seed does: measured on an
-AMD EPYC, `convnet_digits` had 98.89, 99.17 and 98.06 % with the seeds 0, 1 and 2, and 99.17, 98.33 and 98.61 % on an
-Intel Xeon.
+digits than its test set allows. Another processor moves a run by about as much as another seed does: with the seeds 0,
+1 and 2 an earlier `convnet_digits` had 98.89, 99.17 and 98.06 %, measured on an AMD EPYC, and 99.17, 98.33 and 98.61 %
+on an Intel Xeon.
 
 The baselines ([how](../benchmarks/classical.py)) see the same arrays and are fitted to the same training split. Their
 smoothing or penalty is the best on the validation split. They are shown with the digits of the score beside them.

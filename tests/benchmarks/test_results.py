@@ -241,10 +241,10 @@ def test_the_pages_are_what_the_table_says() -> None:
     assert text == pages.readme(text, ROWS)
 
 
-@pytest.mark.parametrize("name", sorted({row["config"] for row in ROWS if row["fingerprint"]}))
-def test_a_header_is_what_the_table_says(name: str) -> None:
-    text = (results.CONFIGS / f"{name}.yaml").read_text()
-    assert text == pages.header(text, name, ROWS)
+@pytest.mark.parametrize("file", sorted(results.CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_header_is_what_the_table_says(file: Path) -> None:
+    if any(row["config"] == file.stem and row["fingerprint"] for row in ROWS):
+        assert file.read_text() == pages.header(file.read_text(), file.stem, ROWS)
 
 
 def test_two_epochs_of_mlp_vectors_measure_the_initial_weights(
