@@ -301,11 +301,11 @@ def score(*words: str) -> float:
 
 
 @pytest.mark.slow
-def test_two_processes_and_bf16_score_within_two_points_of_one_process_in_float32() -> None:
+def test_two_processes_and_bf16_score_within_a_point_of_one_process_in_float32() -> None:
     plain = score("fit", "--config", DIGITS)
     assert plain >= 0.97
-    for overlay in ("bf16", "ddp_cpu"):  # 7 of 360 images: other seeds and other processors already change 4 or 5
-        assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/{overlay}.yaml") - plain) <= 0.02
+    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/bf16.yaml") - plain) <= 0.01
+    assert abs(score("fit", "--config", DIGITS, "--config", f"{OVERLAYS}/ddp_cpu.yaml") - plain) <= 0.01
     assert len(runs()) == 3  # the two processes shared one directory
 
 
