@@ -11,8 +11,9 @@ where it was. To repeat a run for another reason, delete its row.
     python benchmarks/results.py --keep DIRECTORY  # keep the runs, with their checkpoints
 
 Each run is the command `leyden fit --config configs/NAME.yaml --seed_everything SEED` in a process of its own with one
-torch thread; CPU time and memory are those of that process. How many seeds: `seeds`. Each experiment is then compared
-with its classical baselines (benchmarks/classical.py), which are repeated when scikit-learn has another version.
+torch thread; CPU time and memory are those of that process. How many seeds: `seeds`. A run that fails is no row, and is
+tried again next time. Each experiment is then compared with its classical baselines (benchmarks/classical.py), which
+are repeated when scikit-learn has another version.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def tasks_of(name: str, config: dict[str, Any], defaults: dict[str, Any], rows: 
     model, print_ = class_and_args(config["model"])[0], experiment_print(config, defaults)
     first = Task(name, model, "0", print_)
     for row in rows:
-        if task_of(row) == first and row["metric"] != "failed":
+        if task_of(row) == first:
             more = [first._replace(seed=str(seed)) for seed in seeds(float(row["cpu_seconds"]))]
             return more + [Task(name, baseline, "", fingerprint(config, baseline)) for baseline in baselines_of(config)]
     return [first]
@@ -85,11 +86,11 @@ def task_of(row: Row) -> Task:
 
 def missing(names: Iterable[str], configs: dict[str, dict[str, Any]], rows: list[Row]) -> list[Task]:
     """Return what is to measure and not in the rows, those first that took the least time, or were never measured."""
-    done = {task_of(row) for row in rows if row["metric"] != "failed"}
+    done = {task_of(row) for row in rows}
     tasks = [task for name in names for task in tasks_of(name, configs[name], configs["defaults"], rows)]
     times: dict[str, list[float]] = {name: [0.0] for name in names}
     for row in rows:
-        if row["config"] in times and row["seed"] and row["metric"] != "failed":
+        if row["config"] in times and row["seed"]:
             times[row["config"]].append(float(row["cpu_seconds"]))
     expected = {name: max(found) for name, found in times.items()}
     return sorted((task for task in tasks if task not in done), key=lambda task: (expected[task.config], task.config))
@@ -97,15 +98,11 @@ def missing(names: Iterable[str], configs: dict[str, dict[str, Any]], rows: list
 
 def add(rows: list[Row], new: Row) -> list[Row]:
     """Return the rows with a new one, which replaces those of the same experiment that it makes stale."""
-    kind = (new["config"], bool(new["seed"]))
-    same = [row for row in rows if (row["config"], bool(row["seed"])) == kind]
-    if new["metric"] == "failed" and any(row["metric"] != "failed" for row in same):
-        return rows  # better an old result than none
+    same = [row for row in rows if row["config"] == new["config"] and bool(row["seed"]) == bool(new["seed"])]
     if new["seed"]:
-        stale = [row for row in same if row["fingerprint"] != new["fingerprint"] or row["metric"] == "failed"]
+        stale = [row for row in same if row["fingerprint"] != new["fingerprint"]]
     else:
         stale = [row for row in same if row["model"] == new["model"]]
-    stale += [row for row in same if task_of(row) == task_of(new)]
     kept = [row for row in rows if row not in stale]
     return sorted([*kept, new], key=lambda row: (row["config"], not row["seed"], row["seed"]))
 
@@ -119,15 +116,15 @@ def measure(task: Task, config: dict[str, Any], root: Path) -> Row:
         root: A folder for the directory of a run.
 
     Returns:
-        Its row of the table. Where the command failed, `score` is its last line and what is not known is empty.
+        Its row of the table.
+
+    Raises:
+        RuntimeError: The command failed.
     """
     row = dict.fromkeys(COLUMNS, "") | task._asdict()
     row["data"] = class_and_args(config["data"])[0].removesuffix("DataModule")
     row |= {"machine": machine(), "date": datetime.date.today().isoformat()}
-    try:
-        return row | (measure_run(task, root) if task.seed else measure_baseline(task))
-    except RuntimeError as error:
-        return row | {"metric": "failed", "score": str(error).strip().splitlines()[-1]}
+    return row | (measure_run(task, root) if task.seed else measure_baseline(task))
 
 
 def measure_baseline(task: Task) -> Row:
@@ -183,7 +180,7 @@ def measure_all(
     jobs: int,
     measure: Callable[[Task], Row],
     save: Callable[[list[Row]], None],
-) -> list[Row]:
+) -> int:
     """Measure what is missing, some at a time, and save the rows after each.
 
     Args:
@@ -195,10 +192,11 @@ def measure_all(
         save: Called with all rows after each new one.
 
     Returns:
-        All rows.
+        How many runs failed, each with a line that says why. They are tried again next time.
     """
     tried: set[Task] = set()
     running: dict[Future[Row], Task] = {}
+    failed = 0
     with ThreadPoolExecutor(jobs) as pool:
         try:
             while True:
@@ -215,13 +213,19 @@ def measure_all(
                         tried.add(task)
                         running[pool.submit(measure, task)] = task
                 if not running:
-                    return rows
+                    return failed
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    task, row = running.pop(future), future.result()
+                    task = running.pop(future)
+                    try:
+                        row = future.result()
+                    except RuntimeError as error:
+                        print(task.config, task.model, task.seed, str(error).strip().splitlines()[-1], flush=True)
+                        failed += 1
+                        continue
                     rows = add(rows, row)
                     save(rows)
                     print(task.config, task.model, task.seed, row["metric"], row["score"], flush=True)
-        except BaseException:  # Ctrl-C first of all: what runs is stopped, or the pool would wait for it
+        except BaseException:  # above all Ctrl-C: stop what runs, or the pool waits for it
             for child in children(os.getpid()):
                 os.kill(child, signal.SIGTERM)
             raise
@@ -275,18 +279,22 @@ def main() -> None:
     if unknown := set(args.names) - set(experiments):
         parser.error(f"no experiment in configs/: {', '.join(sorted(unknown))}")
     rows = [row for row in load(TABLE) if row["config"] in experiments]
+    save(rows)  # without those whose configuration is gone
     torch.set_num_threads(1)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first
+        signal.signal(stop, signal.default_int_handler)
+    status = 0
     try:
         if not args.pages:
             with tempfile.TemporaryDirectory() as temporary:
                 root = args.keep.resolve() if args.keep else Path(temporary)
                 measured = lambda task: measure(task, configs[task.config], root)  # noqa: E731
-                measure_all(args.names or experiments, configs, rows, args.jobs, measured, save)
+                status = int(measure_all(args.names or experiments, configs, rows, args.jobs, measured, save) > 0)
     except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        if rows := load(TABLE):
-            write_pages(rows)
+        status = 130
+    if rows := load(TABLE):
+        write_pages(rows)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
