@@ -32,7 +32,6 @@ from leyden.errors import UserError
 from leyden.explain import reason
 from leyden.models.base import Regressor, Task
 from leyden.training.checkpoints import LastCheckpoint
-from leyden.training.compatibility import check_clipping
 from leyden.training.scores import check_names, monitors
 
 Loader = DataLoader[Any]
@@ -246,7 +245,6 @@ def _check_optimizer(trainer: Trainer, model: LightningModule, batches: int | No
     if not isinstance(model, Task) or type(model).configure_optimizers is not Task.configure_optimizers:
         return
     optimizer = model.optimizer(parameter for parameter in model.parameters() if parameter.requires_grad)
-    check_clipping(trainer, optimizer)
     if model.lr_scheduler is None:
         return
     steps = _schedule_steps(trainer, model.lr_interval, batches)
