@@ -53,6 +53,8 @@ class Rivals:
     def __init__(self, trainer: Trainer, model: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.data = copy.copy(data)
+        for hook in ("setup", "train_dataloader"):  # wrapped for the run, these would ask its own trainer for the epoch
+            vars(self.data).pop(hook, None)
         train, val = data.train_set, data.val_set
         device = model.device
         self.x, self.y = train.x[train.indices].to(device), train.labels.to(device)
