@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,6 +53,8 @@ class Rivals:
     def __init__(self, trainer: Trainer, model: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.data = copy.copy(data)
+        for hook in ("setup", "train_dataloader"):  # wrapped for the run, these would ask its own trainer for the epoch
+            vars(self.data).pop(hook, None)
         train, val = data.train_set, data.val_set
         device = model.device
         self.x, self.y = train.x[train.indices].to(device), train.labels.to(device)
@@ -72,17 +75,29 @@ class Rivals:
         self.model = copy.copy(model)  # with a network and metrics of its own
         vars(self.model).update(_modules={"network": self.network}, _metrics={}, _held={})
         self.make_optimizer = model.optimizer
-        self.optimizer = model.optimizer(self.network.parameters())
-        self.scheduler = model.lr_scheduler and model.lr_scheduler(self.optimizer, total_steps=10**6)
+        self.make_scheduler = model.lr_scheduler or (lambda optimizer, total_steps: None)
+        self.of_bare_loop: dict[bool | None, tuple[Any, Any]] = {}  # optimizer and schedule, by `fused`
         self.label_smoothing = model.label_smoothing
         self.precision: Any = trainer.precision
         self.batch_size, self.steps = data.batch_size, trainer.num_training_batches
 
-    def bare(self) -> float:
-        """Train an epoch in the bare loop."""
+    def bare(self, fused: bool | None = None) -> float:
+        """Train an epoch in the bare loop.
+
+        Args:
+            fused: Whether the optimizer's step is one kernel; None for torch's default, as most loops have it.
+        """
+        if fused not in self.of_bare_loop:
+            optimizer = self.make_optimizer(self.network.parameters(), fused=fused)
+            self.of_bare_loop[fused] = (optimizer, self.make_scheduler(optimizer, total_steps=10**6))
+        optimizer, scheduler = self.of_bare_loop[fused]
         bf16 = self.precision == "bf16-mixed"
-        options = (self.batch_size, int(self.steps), self.prepare, self.scheduler, self.label_smoothing)
-        return timed(lambda: bare_epoch(self.network, self.optimizer, self.x, self.y, *options, bf16=bf16))
+        options = (self.batch_size, int(self.steps), self.prepare, scheduler, self.label_smoothing)
+        return timed(lambda: bare_epoch(self.network, optimizer, self.x, self.y, *options, bf16=bf16))
+
+    def bare_fused(self) -> float:
+        """Train an epoch in the bare loop with the fused optimizer."""
+        return self.bare(fused=True)
 
     def switched_off(self) -> float:
         """Train an epoch of the same module and data under a Trainer with everything switched off."""
@@ -138,7 +153,8 @@ class Rivals:
             logger = CSVLogger(folder)
             # without a progress bar, as a terminal has room for one, and leyden's is on
             trainer = Trainer(max_epochs=1, logger=logger, callbacks=[best, clock], enable_progress_bar=False)
-            trainer.fit(usual_module(self.network, self.make_optimizer), train, val)
+            plain = partial(self.make_optimizer, fused=None)  # as most modules have it
+            trainer.fit(usual_module(self.network, plain), train, val)
         return clock.whole[0]
 
 

@@ -68,16 +68,22 @@ class Ratio:
         return min(ratios), max(ratios)
 
 
-def run(command: list[str]) -> tuple[float, float, str]:
+def run(command: list[str], **variables: str) -> tuple[float, float, str]:
     """Run a command with one torch thread; return its CPU seconds, its peak memory in MiB and what it printed.
+
+    The CPU seconds are those of its children as well, such as wandb's own process.
 
     The peak is what Linux last says of the process, read ten times a second: that of its `ru_maxrss` begins with the
     memory of the process that started it.
 
+    Args:
+        command: The words.
+        variables: What it is given in its environment.
+
     Raises:
         RuntimeError: It failed.
     """
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     peak, ended, status = 0.0, 0, 0
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=one_thread)

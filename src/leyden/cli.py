@@ -38,7 +38,7 @@ from leyden.security import check_file, check_loading
 from leyden.training.callbacks import RunConfig
 from leyden.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from leyden.training.checkpoints import LastCheckpoint
-from leyden.training.compatibility import check_options, check_parts
+from leyden.training.compatibility import FusedClipping, check_options, check_parts
 from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.finders import FINDERS, KeepFound
 from leyden.training.finetuning import ResumedFinetuning
@@ -361,6 +361,7 @@ class CLI(LightningCLI):
         # first, as it chooses the score that ModelCheckpoint looks at
         trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
         trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
+        trainer.callbacks.append(FusedClipping())  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:

@@ -37,6 +37,10 @@ def adam(w: float, g: float, memory: dict[str, float], step: int) -> float:
     return w - 0.01 * m / (math.sqrt(v) + 1e-8)
 
 
+def adamw(w: float, g: float, memory: dict[str, float], step: int) -> float:
+    return adam(w - 0.01 * 0.1 * w, g, memory, step)
+
+
 def rmsprop(w: float, g: float, memory: dict[str, float], step: int) -> float:
     memory["v"] = 0.99 * memory.get("v", 0.0) + 0.01 * g**2
     return w - 0.01 * g / (math.sqrt(memory["v"]) + 0.1)  # eps outside the root; large here, so that it shows
@@ -49,16 +53,23 @@ def rmsprop(w: float, g: float, memory: dict[str, float], step: int) -> float:
         (partial(torch.optim.SGD, lr=0.01, momentum=0.9), momentum),
         (partial(torch.optim.Adam, lr=0.01), adam),
         (partial(torch.optim.RMSprop, lr=0.01, eps=0.1), rmsprop),
+        (partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1), adamw),
+        (partial(torch.optim.SGD, lr=0.01, momentum=0.9, fused=True), momentum),
+        (partial(torch.optim.Adam, lr=0.01, fused=True), adam),
+        (partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1, fused=True), adamw),
     ],
-    ids=["SGD", "momentum", "Adam", "RMSprop"],
+    ids=["SGD", "momentum", "Adam", "RMSprop", "AdamW", "fused momentum", "fused Adam", "fused AdamW"],
 )
-def test_an_optimizer_is_its_written_formula(optimizer: Any, formula: Formula) -> None:
-    model = LinearRegression(input_shape=(1,), out_features=1, optimizer=optimizer).double()
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_an_optimizer_is_its_written_formula(
+    dtype: torch.dtype, tolerance: float, optimizer: Any, formula: Formula
+) -> None:
+    model = LinearRegression(input_shape=(1,), out_features=1, optimizer=optimizer).to(dtype)
     layer = model.network[1]
     assert isinstance(layer, nn.Linear)
     nn.init.constant_(layer.weight, 2.0)
     nn.init.zeros_(layer.bias)
-    x, y = torch.tensor([[1.0], [2.0]]).double(), torch.tensor([[1.0], [-1.0]]).double()
+    x, y = torch.tensor([[1.0], [2.0]], dtype=dtype), torch.tensor([[1.0], [-1.0]], dtype=dtype)
     made = model.configure_optimizers()
     w, b, w_memory, b_memory = 2.0, 0.0, {}, {}  # type: ignore[var-annotated]
     for step in range(1, 11):
@@ -70,7 +81,7 @@ def test_an_optimizer_is_its_written_formula(optimizer: Any, formula: Formula) -
             formula(w, errors[0] * 1 + errors[1] * 2, w_memory, step),
             formula(b, errors[0] + errors[1], b_memory, step),
         )
-        np.testing.assert_allclose([layer.weight.item(), layer.bias.item()], [w, b], rtol=1e-12)
+        np.testing.assert_allclose([layer.weight.item(), layer.bias.item()], [w, b], rtol=tolerance)
 
 
 def rates(epochs: int, **options: Any) -> list[float]:

@@ -49,6 +49,12 @@ VARIANTS = {
         "--model.lr_scheduler.threshold=10",  # no epoch is good enough
     ],
     "AdamW": ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.003"],
+    "fused AdamW": [
+        "--model.optimizer=torch.optim.AdamW",
+        "--model.optimizer.lr=0.003",
+        "--model.optimizer.fused=true",
+        "--trainer.callbacks+=leyden.training.acceleration.ChannelsLast",
+    ],
     "drop_last": ["--data.drop_last=true", "--data.batch_size=33"],
     "a limit of batches": ["--trainer.limit_train_batches=30"],
     "a limit of steps": ["--trainer.max_steps=100"],

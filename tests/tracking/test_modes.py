@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from wandb.sdk.wandb_run import Run
+
+from leyden.training.tracking import _skip_launch
 
 from .conftest import KEY, SHORT, WandbServer, history, offline_folders, records
 
@@ -136,6 +139,50 @@ def test_with_a_key_and_a_server_a_run_is_online(
     assert "diff.patch" not in server.files
     for file in run.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+OFFLINE = """
+import sys
+from leyden.training.tracking import RunWandbLogger, WandbOptions, finish_tracking
+logger = RunWandbLogger(".", WandbOptions())
+logger.log_metrics({"loss": 1.0}, 0)
+finish_tracking(0)
+print("launch", "wandb.sdk.launch" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_an_offline_run_sends_nothing_to_the_server_and_imports_no_launch(
+    tmp_path: Path, surroundings: dict[str, str], wandb_server: tuple[str, type[WandbServer]]
+) -> None:
+    address, server = wandb_server
+    asked = []
+    answer = server.do_POST
+
+    def note(request: WandbServer) -> None:
+        asked.append(request.path)
+        answer(request)
+
+    server.do_POST = note  # type: ignore[method-assign]
+    environment = surroundings | {"WANDB_BASE_URL": address}
+    command = [sys.executable, "-c", OFFLINE]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    assert "W&B   offline (no key" in done.stdout
+    assert "launch False" in done.stdout
+    assert asked == []
+
+
+def test_inputs_of_a_job_are_applied_once_something_can_have_staged_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    applied = []
+    monkeypatch.setattr(Run, "_detect_and_apply_job_inputs", applied.append)
+    _skip_launch.__wrapped__()
+    monkeypatch.delitem(sys.modules, "wandb.sdk.launch", raising=False)
+    Run._detect_and_apply_job_inputs("first")  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "wandb.sdk.launch", os)
+    Run._detect_and_apply_job_inputs("second")  # type: ignore[arg-type]
+    assert applied == ["second"]
 
 
 FREEZE = """

@@ -69,6 +69,7 @@ def test_best_and_a_run_mean_the_checkpoint_of_the_users_own_callback(capfd: pyt
 def test_fast_dev_run_leaves_nothing_that_last_or_best_mean(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     assert main([*SHORT, "--trainer.fast_dev_run=2"]) == 0
+    assert sorted(file.name for file in runs()[1].rglob("*") if file.is_file()) == [".lock", "config.yaml"]
     assert main(["validate", "--ckpt_path", "last"]) == 0
     assert f"from  {runs()[0]}/checkpoints/last.ckpt" in capfd.readouterr().out
 

@@ -15,20 +15,23 @@ from leyden.training.record import run_title
 class SampleWriter(Callback):
     """Draw new images to `samples.png` in the run's directory when fit or predict ends.
 
-    A row for each class, of the model's `num_samples`. What is no `ImageGPT` is left alone.
+    One row per class, of the model's `num_samples` images. Ignored unless the model is an `ImageGPT`, and under
+    `fast_dev_run`.
     """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what was learned."""
-        self._write(trainer, pl_module)
+        """Draw with the weights of the best checkpoint, as the test uses them; the model keeps these weights."""
+        self._write(trainer, pl_module, getattr(trainer.checkpoint_callback, "best_model_path", ""))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what was asked for."""
+        """Draw with the weights of the checkpoint that predict was given."""
         self._write(trainer, pl_module)
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, ImageGPT):
+    def _write(self, trainer: Trainer, pl_module: LightningModule, checkpoint: str = "") -> None:
+        if not isinstance(pl_module, ImageGPT) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if checkpoint:  # as Lightning loads it for the test: each strategy in its own way
+            trainer.strategy.load_model_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True))
         classes, columns = pl_module.num_classes, pl_module.hparams["num_samples"]
         images = pl_module.sample(torch.arange(classes).repeat_interleave(columns))  # (classes * columns, C, H, W)
         directory = run_directory(trainer)

@@ -27,7 +27,7 @@ class ImageGPT(Task):
     An image is made smaller, quantised and read row by row (channel after channel). The first token is the class,
     so the network is given (class, pixel 1, ..., pixel T - 1) and predicts (pixel 1, ..., pixel T). Pixels must
     lie in [0, 1]: `mean: 0.0` and `std: 1.0` in the data. `fit` and `predict` end with `samples.png`, a row of
-    new images for each class.
+    new images for each class; after `fit` they are drawn with the weights of best.ckpt.
 
     Args:
         num_classes: Number of classes; from the data.

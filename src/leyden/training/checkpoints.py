@@ -152,11 +152,9 @@ class LastCheckpoint(Callback):
             where += f", training samples {' '.join(map(str, indices))}"
         kept = self.directory / LAST
         good = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
-        fused = any(optimizer.defaults.get("fused") for optimizer in trainer.optimizers)
-        without = " (in mixed precision with --model.optimizer.fused null)" if fused else ""
         raise RunError(
             f"the training loss is {loss} at step {trainer.global_step} ({where}); {good}; "
-            f"try a smaller learning rate, or --trainer.gradient_clip_val 1{without}"
+            "try a smaller learning rate, or --trainer.gradient_clip_val 1"
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

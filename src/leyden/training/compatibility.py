@@ -5,13 +5,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import DeviceStatsMonitor, ModelPruning, StochasticWeightAveraging, Timer
 from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.plugins import CheckpointIO, MixedPrecision
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher  # no public name tells these strategies
 from lightning.pytorch.utilities import rank_zero_only
-from torch.optim import Optimizer
 
 from leyden.errors import UserError
 
@@ -54,21 +53,20 @@ def check_options(options: Namespace, plugins: list[Any]) -> None:
             )
 
 
-def check_clipping(trainer: Trainer, optimizer: Optimizer) -> None:
-    """Refuse to clip the gradients of a fused optimizer in mixed precision, which Lightning cannot (its issue 21435).
+class FusedClipping(Callback):
+    """Let gradients of a fused optimizer be clipped in mixed precision, as those of any other.
 
-    Raises:
-        UserError: The Trainer is asked to.
+    A fused optimizer can divide gradients by the loss scale in its kernel, which is after the clipping. Lightning
+    refuses to clip for that reason, also in bfloat16, which has no loss scale (its issue 21435).
     """
-    if (
-        trainer.gradient_clip_val
-        and optimizer.defaults.get("fused")
-        and isinstance(trainer.precision_plugin, MixedPrecision)
-    ):
-        raise UserError(
-            f"--trainer.gradient_clip_val does not go with a fused {type(optimizer).__name__} in "
-            f"{trainer.precision}: leave out one of them, or set --model.optimizer.fused null"
-        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the gradients divided before the clipping, outside of the kernel."""
+        if trainer.gradient_clip_val and isinstance(trainer.precision_plugin, MixedPrecision):
+            for optimizer in trainer.optimizers:
+                if optimizer.defaults.get("fused"):
+                    # private, as torch has no argument for it; its GradScaler and Lightning's check read it
+                    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
 
 
 def check_parts(trainer: Trainer, is_resumed: bool) -> None:

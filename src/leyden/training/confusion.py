@@ -18,8 +18,8 @@ LEGIBLE = 40  # classes whose names are drawn; of more the picture shows the num
 class ConfusionMatrix(Callback):
     """Count which class is taken for which over the test split, and print the accuracy of each class.
 
-    The counts go to `confusion.csv` and, as a picture, to `confusion.png` in the run's directory. Any
-    module but a `Classifier` is ignored.
+    The counts go to `confusion.csv` and, as a picture, to `confusion.png` in the run's directory,
+    except under `fast_dev_run`. Any module but a `Classifier` is ignored.
     """
 
     counts: MulticlassConfusionMatrix | None = None
@@ -51,7 +51,8 @@ class ConfusionMatrix(Callback):
         directory = run_directory(trainer)
         if trainer.is_global_zero and counts.any():  # a test_step of one's own may return no logits
             names = class_names(trainer, len(counts))
-            write_confusion(directory, counts.cpu(), names)
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                write_confusion(directory, counts.cpu(), names)
             for name, row in zip(names, counts.tolist(), strict=True):
                 right, total = row[names.index(name)], sum(row)
                 print(

@@ -9,12 +9,15 @@ from leyden.training.record import PALETTE, read_metrics, run_title
 
 
 class LearningCurves(Callback):
-    """Draw the loss and the scores over the epochs from `metrics.csv` to `curves.png` when training ends."""
+    """Draw the loss and the scores over the epochs from `metrics.csv` to `curves.png` when training ends.
+
+    Nothing is drawn under `fast_dev_run`.
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves."""
         directory = run_directory(trainer)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for logger in trainer.loggers:
                 logger.save()
             if (directory / "metrics.csv").is_file():

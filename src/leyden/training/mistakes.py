@@ -17,7 +17,7 @@ class Mistakes(Callback):
     """Draw the worst-classified images of the test split to `mistakes.png`, with truth, guess and confidence.
 
     The worst is the one whose true class was thought the least likely. W&B is given them as a table. Any
-    module but a `Classifier` of images is ignored.
+    module but a `Classifier` of images is ignored, and nothing is drawn under `fast_dev_run`.
 
     Args:
         count: How many images to draw at most.
@@ -64,7 +64,7 @@ class Mistakes(Callback):
             mine = self.worst and [column.cpu() for column in self.worst]
             torch.distributed.all_gather_object(gathered, mine)
             self.worst = self._keep_worst([part for part in gathered if part]) if any(gathered) else None
-        if not trainer.is_global_zero or self.worst is None:
+        if not trainer.is_global_zero or self.worst is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         images, truths, guesses, confidences, _ = (column.cpu() for column in self.worst)
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -34,7 +34,6 @@ from leyden.explain import reason
 from leyden.models.base import Regressor, Task
 from leyden.models.lr_schedules import follows_run, given_length, length_argument, length_in_run
 from leyden.training.checkpoints import LastCheckpoint
-from leyden.training.compatibility import check_clipping
 from leyden.training.scores import check_names, monitors
 
 Loader = DataLoader[Any]
@@ -248,7 +247,6 @@ def _check_optimizer(trainer: Trainer, model: LightningModule, batches: int | No
     if not isinstance(model, Task) or type(model).configure_optimizers is not Task.configure_optimizers:
         return
     optimizer = model.optimizer(parameter for parameter in model.parameters() if parameter.requires_grad)
-    check_clipping(trainer, optimizer)
     if model.lr_scheduler is None:
         return
     steps = _schedule_steps(trainer, model.lr_interval, batches)

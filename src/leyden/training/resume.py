@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from leyden.errors import UserError
 from leyden.training.record import read_rows
@@ -198,7 +200,8 @@ def check_weights_fit(checkpoint: dict[str, Any], model: LightningModule) -> Non
 class ChangedOptimizer(Callback):
     """Give a resumed optimizer the arguments that its user has changed, instead of those it was saved with.
 
-    A new learning rate scales the rate that a schedule has reached.
+    A new learning rate scales the rate that a schedule has reached. The optimizer's state takes the memory order of the
+    weights, which the overlay `channels_last` may have changed.
 
     Args:
         changes: {option: (old value, new value)}.
@@ -218,3 +221,11 @@ class ChangedOptimizer(Callback):
         for config in trainer.lr_scheduler_configs:
             if hasattr(config.scheduler, "base_lrs"):
                 config.scheduler.base_lrs = [lr * new / old for lr in config.scheduler.base_lrs]
+        for optimizer in trainer.optimizers:
+            if self.changes:
+                optimizer.load_state_dict(optimizer.state_dict())  # `step` moves to the device where fused wants it
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                        # torch's fused kernels on a CPU go through memory as it is, and pair the wrong numbers
+                        state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -30,9 +30,10 @@ def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
     """
     _spell_out(config)
     plain = _dump(parser, config)
-    if _fault(parser, plain):
-        plain = _without_default_classes(plain, config.as_dict())
     if fault := _fault(parser, plain):
+        plain = _without_default_classes(plain, config.as_dict())
+        fault = _fault(parser, plain)
+    if fault:
         raise UserError(
             f"{fault}, so no checkpoint of this run could be loaded: give it as a number, a string, or a class by "
             "class_path"
