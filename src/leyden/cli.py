@@ -39,6 +39,7 @@ from leyden.training.compatibility import check_options, check_parts
 from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.finders import FINDERS, KeepFound
 from leyden.training.finetuning import ResumedFinetuning
+from leyden.training.global_batch import GlobalBatch
 from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
@@ -337,7 +338,7 @@ class CLI(LightningCLI):
         run_config = RunConfig(self.record, self.command)
         # first, as it chooses the score that ModelCheckpoint looks at
         trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
-        trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
+        trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar(), GlobalBatch()]  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:
