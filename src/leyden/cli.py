@@ -72,6 +72,7 @@ from leyden.training.runs import (
     make_run_directory,
 )
 from leyden.training.scores import MonitoredScores, mode_of
+from leyden.training.sync_batchnorm import SyncBatchNorm, check_batch_norms
 from leyden.training.tracking import MLFLOW_RUN_ID, RunWandbLogger, WandbOptions
 
 for package in (
@@ -321,9 +322,12 @@ class CLI(LightningCLI):
         """
         plugins = _as_list(self._get(self.config_init, "trainer.plugins") or [])
         check_options(self._get(self.config_init, "trainer"), plugins)
+        plugins = [*plugins, SafeCheckpointIO()]
+        if self._get(self.config_init, "trainer.sync_batchnorm"):
+            plugins.append(SyncBatchNorm())
         renew_store()
         try:
-            trainer = super().instantiate_trainer(plugins=[*plugins, SafeCheckpointIO()], **kwargs)
+            trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         except (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError) as error:
             fix = " Leave --trainer.accelerator out to take what there is" if "backend found" in str(error) else ""
             raise UserError(f"trainer: {error}{fix}") from error
@@ -351,6 +355,8 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
         check_parts(self.trainer, bool(self.resumed))
+        if self._get(self.config_init, "trainer.sync_batchnorm") and self.trainer.world_size > 1:
+            check_batch_norms(self.model)
         if self.test_is_left:
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return
