@@ -4,10 +4,12 @@ import gzip
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +87,50 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
+
+
+class Ranks:
+    """Two threads that are ranks; `sums` counts what they have summed."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=20)
+        self.here = threading.local()
+        self.given: dict[int, torch.Tensor] = {}
+        self.sums = 0
+
+    def all_reduce(self, tensor: torch.Tensor) -> None:
+        """Stands for `torch.distributed.all_reduce`."""
+        self.given[self.here.rank] = tensor.clone()
+        self.barrier.wait()
+        total = self.given[0] + self.given[1]
+        self.barrier.wait()
+        tensor.copy_(total)
+        self.sums += self.here.rank
+
+    def run(self, function: Callable[[int], Any]) -> list[Any]:
+        """What the function returns for the ranks 0 and 1, which run at the same time."""
+
+        def as_rank(rank: int) -> Any:
+            self.here.rank = rank
+            try:
+                return function(rank)
+            except BaseException:
+                self.barrier.abort()  # nor does the other wait
+                raise
+
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(as_rank, range(2)))
+
+
+@pytest.fixture
+def ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
+    """Two ranks in this process, which agree by `torch.distributed.all_reduce`."""
+    both = Ranks()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(torch.distributed, "all_reduce", both.all_reduce)
+    return both
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ from leyden.training.compatibility import FusedClipping, check_options, check_pa
 from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.finders import FINDERS, KeepFound
 from leyden.training.finetuning import ResumedFinetuning
+from leyden.training.global_batch import GlobalBatch
 from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
@@ -75,6 +76,7 @@ from leyden.training.runs import (
     make_run_directory,
 )
 from leyden.training.scores import MonitoredScores, mode_of
+from leyden.training.sync_batchnorm import SyncBatchNorm, check_batch_norms
 from leyden.training.tracking import MLFLOW_RUN_ID, RunWandbLogger, WandbOptions
 
 for package in (
@@ -343,9 +345,12 @@ class CLI(LightningCLI):
         """
         plugins = _as_list(self._get(self.config_init, "trainer.plugins") or [])
         check_options(self._get(self.config_init, "trainer"), plugins)
+        plugins = [*plugins, SafeCheckpointIO()]
+        if self._get(self.config_init, "trainer.sync_batchnorm"):
+            plugins.append(SyncBatchNorm())
         renew_store()
         try:
-            trainer = super().instantiate_trainer(plugins=[*plugins, SafeCheckpointIO()], **kwargs)
+            trainer = super().instantiate_trainer(plugins=plugins, **kwargs)
         except (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError) as error:
             fix = " Leave --trainer.accelerator out to take what there is" if "backend found" in str(error) else ""
             raise UserError(f"trainer: {error}{fix}") from error
@@ -361,7 +366,7 @@ class CLI(LightningCLI):
         # first, as it chooses the score that ModelCheckpoint looks at
         trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
         trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
-        trainer.callbacks.append(FusedClipping())  # type: ignore[attr-defined]
+        trainer.callbacks += [FusedClipping(), GlobalBatch()]  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:
@@ -377,6 +382,8 @@ class CLI(LightningCLI):
         """Refuse what could not train to its end."""
         check_parts(self.trainer, bool(self.resumed))
         check_schedule_end(self.trainer, self.model, self.resumed, self.changes, self.config.fit.lr_scheduler)
+        if self._get(self.config_init, "trainer.sync_batchnorm") and self.trainer.world_size > 1:
+            check_batch_norms(self.model)
         if self.test_is_left:
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return

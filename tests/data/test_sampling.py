@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import RunningStage
 from torch.utils.data import (
+    DataLoader,
     DistributedSampler,
     RandomSampler,
     Sampler,
@@ -122,6 +125,25 @@ def test_ranks_evaluate_every_sample_once(world_size: int) -> None:
     shares = [DistributedEvalSampler(DATASET, world_size, rank) for rank in range(world_size)]
     assert sorted(i for share in shares for i in share) == list(range(103))
     assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+
+
+def test_lightning_gives_other_peoples_evaluation_torchs_own_sampler() -> None:
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)  # starts no process before `fit`
+    connector = trainer._data_connector
+    loader = DataLoader(DATASET, batch_size=10)  # type: ignore[var-annotated]
+    prepared = connector._prepare_dataloader(loader, shuffle=False, mode=RunningStage.TESTING)
+    assert type(prepared.sampler) is DistributedSampler
+    own = DataLoader(DATASET, batch_size=10, sampler=DistributedEvalSampler(DATASET, 2, 0))  # type: ignore[var-annotated]
+    assert connector._prepare_dataloader(own, shuffle=False, mode=RunningStage.TESTING) is own
+
+
+def test_torchs_own_sampler_counts_samples_twice_where_the_ranks_do_not_share_evenly() -> None:
+    wrong = 0  # the index of the one sample of 103 that is not recognised
+    padded = [i for rank in range(2) for i in DistributedSampler(DATASET, 2, rank, shuffle=False)]
+    assert len(padded) == 104
+    assert padded.count(wrong) / len(padded) == 2 / 104
+    ours = [i for rank in range(2) for i in DistributedEvalSampler(DATASET, 2, rank)]
+    assert ours.count(wrong) / len(ours) == 1 / 103
 
 
 def test_a_sequential_sampler_stays_sequential() -> None:

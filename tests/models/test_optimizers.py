@@ -10,10 +10,13 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
+from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.utils.data import DataLoader, TensorDataset
 
 from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.errors import UserError
+from leyden.models.base import NetworkClassifier
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.lr_schedules import WarmupCosine
 from leyden.models.mlp import MLP
@@ -137,6 +140,79 @@ def test_label_smoothing_spreads_its_share_over_all_classes_in_training_only() -
     expected = -sum(t * p for t, p in zip(target, log_p, strict=True))
     assert model.train().loss(logits, y).item() == pytest.approx(expected)
     assert model.eval().loss(logits, y).item() == pytest.approx(-log_p[1])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_weighted_mean_is_over_the_batches_of_all_ranks(smoothing: float, ranks: Any) -> None:
+    """Ranks whose samples have other weights: a mean of their means would weigh the rare class by its rank."""
+    weight = torch.tensor([1.0, 2.0, 40.0])
+    torch.manual_seed(0)
+    logits, y = torch.randn(8, 3), torch.tensor([0, 1, 0, 0, 2, 2, 1, 2])
+    whole = logits.clone().requires_grad_()
+    expected = nn.functional.cross_entropy(whole, y, weight=weight, label_smoothing=smoothing)
+    expected.backward()
+    options: dict[str, Any] = {"class_weights": weight.tolist(), "label_smoothing": smoothing}
+    models = [MLP(input_shape=(10,), num_classes=3, **options).train() for _ in range(2)]
+    halves = [logits[:4].clone().requires_grad_(), logits[4:].clone().requires_grad_()]
+
+    def loss(rank: int) -> torch.Tensor:
+        models[rank].on_fit_start()
+        loss = models[rank].loss(halves[rank], y[4 * rank :][:4])
+        (loss / 2).backward()  # DDP takes the mean of the gradients
+        return loss.detach()
+
+    losses = torch.stack(ranks.run(loss))
+    torch.testing.assert_close(losses.mean(), expected.detach())  # what is logged
+    torch.testing.assert_close(torch.cat([half.grad for half in halves]), whole.grad)  # type: ignore[arg-type, misc]
+    parts = [nn.functional.cross_entropy(logits[i], y[i], weight) for i in (slice(0, 4), slice(4, 8))]
+    assert abs(sum(parts) / 2 - expected) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, nn.CrossEntropyLoss()), ({"loss": nn.MultiMarginLoss}, nn.MultiMarginLoss())],
+    ids=["cross-entropy", "a loss of one's own"],
+)
+def test_a_loss_without_class_weights_is_of_the_batch_of_its_own_rank(
+    options: dict[str, Any], expected: nn.Module, ranks: Any
+) -> None:
+    model = MLP(input_shape=(10,), num_classes=3, **options).train()
+    model.on_fit_start()
+    logits, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert ranks.run(lambda rank: model.loss(logits, y).equal(expected(logits, y))) == [True, True]
+    assert ranks.sums == 0
+
+
+def test_an_accumulated_step_takes_the_mean_of_the_weighted_means_of_its_batches() -> None:
+    weight = torch.tensor([1.0, 2.0, 40.0])
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5), torch.tensor([0, 1, 0, 0, 2, 2, 1, 2])
+    layer = nn.Linear(5, 3)
+    plain = nn.Linear(5, 3)
+    plain.load_state_dict(layer.state_dict())
+    (nn.functional.cross_entropy(plain(x[:4]), y[:4], weight) / 2).backward()
+    (nn.functional.cross_entropy(plain(x[4:]), y[4:], weight) / 2).backward()
+    model = NetworkClassifier(
+        layer, input_shape=(5,), num_classes=3, class_weights=weight.tolist(), optimizer=partial(SGD, lr=1.0)
+    )
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    run = Trainer(max_epochs=1, accumulate_grad_batches=2, enable_checkpointing=False, accelerator="cpu", **quiet)
+    run.fit(model, DataLoader(TensorDataset(x, y), batch_size=4))
+    for trained, parameter in zip(layer.parameters(), plain.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(trained, parameter - parameter.grad)
+
+
+def test_a_smoothed_term_is_weighted_by_its_own_class_and_the_mean_by_the_targets() -> None:
+    model = MLP(input_shape=(10,), num_classes=3, class_weights=[1.0, 2.0, 4.0], label_smoothing=0.3)
+    model.on_fit_start()
+    logits, y = torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]]), [0, 2]
+    log_p = logits.log_softmax(dim=1).tolist()
+    total = 0.0
+    for row, label in zip(log_p, y, strict=True):
+        for c, weight in enumerate([1.0, 2.0, 4.0]):
+            total -= weight * (0.3 / 3 + 0.7 * (c == label)) * row[c]
+    assert model.train().loss(logits, torch.tensor(y)).item() == pytest.approx(total / (1 + 4))
 
 
 def fitted(**options: Any) -> MLP:

@@ -1,5 +1,6 @@
-"""Two processes that train together: kills, signals, and a rank that dies or freezes."""
+"""Two processes that train together: the same weights as of one, kills, signals, and a rank that dies or freezes."""
 
+import csv
 import os
 import random
 import signal
@@ -9,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from leyden import PROJECT
 from leyden.parent import MAIN_PROCESS
 
-from .conftest import is_running, result, wait_for
+from .conftest import Server, is_running, result, run_of, wait_for
 from .test_kills import FIT, OFTEN
 
 pytestmark = pytest.mark.slow
@@ -65,6 +68,69 @@ def ends(pid: int) -> bool:
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not is_running(pid)
+
+
+SAME = [  # batch-norm, nothing random after the start, and an odd number of validation samples
+    "--model=PlainNet",
+    "--model.activation=torch.nn.Softplus",  # smooth, as a ReLU or a maximum would enlarge differences of rounding
+    "--model.pool=torch.nn.AvgPool2d",
+    "--data.augment=[]",
+    "--data.val_size=101",
+    "--trainer.limit_train_batches=10",
+    "--trainer.limit_val_batches=1.0",
+    "--trainer.max_epochs=2",
+]
+ALONE, TOGETHER = [*FIT, *SAME], [*TWO, *SAME]
+
+
+def state(name: str) -> dict[str, Tensor]:
+    """The weights and buffers of a run."""
+    checkpoint = torch.load(run_of(name) / "checkpoints" / "last.ckpt", weights_only=True)
+    return {key: value.float() for key, value in checkpoint["state_dict"].items()}
+
+
+def scores(name: str) -> list[tuple[str, float]]:
+    """Every number that a run has logged."""
+    with (run_of(name) / "metrics.csv").open() as file:
+        return [(column, float(cell)) for row in csv.DictReader(file) for column, cell in row.items() if cell]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "batch 32 = 2 processes x 16; the learning rate stays 0.02"),
+        (["--model.class_weights=[1,2,3,4,5,6,7,8,9,10]", "--model.label_smoothing=0.1"], "batch 32 = "),
+        (
+            ["--trainer.gradient_clip_val=0.2", "--trainer.accumulate_grad_batches=2"],
+            "batch 64 = 2 processes x 16 x 2 accumulated; the learning rate stays 0.02",
+        ),
+    ],
+    ids=["batch-norm", "a weighted loss", "clipping and accumulation"],
+)
+def test_two_processes_train_to_the_weights_and_scores_of_one(leyden: Server, words: list[str], line: str) -> None:
+    code, text = leyden.run(*ALONE, *words, "--name", "one")
+    assert code == 0, text
+    assert " processes x " not in text
+    code, text = Ranks(*TOGETHER, *words, "--name", "two").wait()
+    assert code == 0, text
+    assert text.count(line) == 1
+    one, two = state("one"), state("two")
+    assert list(two) == list(one)  # the names of batch-norm, so the checkpoint loads anywhere
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+    expected = scores("one")
+    assert {"train/loss", "train/loss_step", "train/acc", "val/loss", "val/acc"} <= {name for name, _ in expected}
+    found = scores("two")
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-5)
+
+
+def test_batch_norm_of_each_process_by_itself_trains_to_other_weights(leyden: Server) -> None:
+    assert leyden.run(*ALONE, "--name", "one")[0] == 0
+    code, text = Ranks(*TOGETHER, "--trainer.sync_batchnorm=false", "--name", "two").wait()
+    assert code == 0, text
+    one, two = state("one"), state("two")
+    assert max((two[key] - value).abs().max() for key, value in one.items()) > 0.01
 
 
 def test_kills_of_two_ranks_change_neither_weights_nor_metrics() -> None:
@@ -171,9 +237,14 @@ def test_a_rank_that_torchrun_has_started_and_that_dies_ends_the_other_in_one_li
     assert not any(is_running(pid) for pid in started)
 
 
-@pytest.mark.parametrize("callback", ["EMAWeightAveraging", "WeightAveraging"])
-def test_two_ranks_with_averaged_weights_go_on_exactly_after_a_kill(callback: str) -> None:
-    averaged = [*TWO, *OFTEN, f"--trainer.callbacks+=lightning.pytorch.callbacks.{callback}"]
+@pytest.mark.parametrize(
+    ("callback", "model"),
+    [("EMAWeightAveraging", "ConvNet"), ("WeightAveraging", "ConvNet"), ("EMAWeightAveraging", "PlainNet")],
+)
+def test_two_ranks_with_averaged_weights_go_on_exactly_after_a_kill(callback: str, model: str) -> None:
+    """PlainNet has batch-norm, whose statistics are those of both."""
+    averaged = [*TWO, *OFTEN, f"--model={model}", "--model.class_weights=balanced"]
+    averaged += [f"--trainer.callbacks+=lightning.pytorch.callbacks.{callback}"]
     code, text = Ranks(*averaged, "--name", "whole").wait()
     assert code == 0, text
     ranks = Ranks(*averaged, "--name", "killed")

@@ -35,6 +35,11 @@ VARIANTS = {
     "persistent workers": ["--data.num_workers", "2", "--data.persistent_workers", "true"],
     "validation every quarter": ["--trainer.val_check_interval", "0.25"],
     "accumulation": ["--trainer.accumulate_grad_batches", "3"],
+    "accumulation from the second epoch on": [
+        "--trainer.callbacks+=GradientAccumulationScheduler",
+        "--trainer.callbacks.scheduling={0: 1, 1: 3}",
+        "--checkpoint.every_n_train_steps=3",
+    ],
     "bf16": ["--trainer.precision", "bf16-mixed"],
     "weight averaging": ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"],
     "a schedule by step": [

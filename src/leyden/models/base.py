@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MeanAbsoluteError, MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -144,7 +144,7 @@ class Task(LightningModule):
         """Return the loss of one training batch."""
         _, loss = self._step(batch, "train")
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("train/loss_step", loss)
+            self.log("train/loss_step", loss, sync_dist=True)  # the mean over the ranks: of the global batch
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -237,7 +237,7 @@ class Classifier(Task):
     Args:
         num_classes: Number of classes C; labels are 0 to C - 1. From the data.
         class_weights: Weight of each class in the training loss, C numbers, or `balanced`: N / (C x samples of the
-            class), counted over the training labels.
+            class), counted over the training labels. The mean is over the weights of the batches of all processes.
         label_smoothing: Share of the target's probability that is spread evenly over all classes (Szegedy et al.,
             2016).
         loss: Class of a loss of logits (B, C) and labels (B,), such as torch.nn.MultiMarginLoss, in the place of the
@@ -263,6 +263,7 @@ class Classifier(Task):
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
         self._weight: Tensor | None = None
+        self._weighing_processes = 1
         if loss is not None and (class_weights is not None or label_smoothing):
             raise UserError(
                 "class_weights and label_smoothing belong to the task's own cross-entropy: leave them out, or the loss"
@@ -294,6 +295,8 @@ class Classifier(Task):
         if len(weight) != self.num_classes:
             raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
         self._weight = weight.to(self.device)
+        if distributed.is_available() and distributed.is_initialized():
+            self._weighing_processes = distributed.get_world_size()
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) and labels (B,)."""
@@ -308,7 +311,13 @@ class Classifier(Task):
             return loss
         if not self.training:
             return F.cross_entropy(output, y)
-        return F.cross_entropy(output, y, weight=self._weight, label_smoothing=self.label_smoothing)
+        options: dict[str, Any] = {"weight": self._weight, "label_smoothing": self.label_smoothing}
+        if self._weight is None or self._weighing_processes == 1:
+            return F.cross_entropy(output, y, **options)
+        # DDP takes the mean of the ranks' gradients: that of these losses is the mean over the weights of all samples
+        total = self._weight[y].sum()
+        distributed.all_reduce(total)
+        return F.cross_entropy(output, y, reduction="sum", **options) * self._weighing_processes / total
 
     def make_metrics(self) -> dict[str, Metric]:
         """Return the accuracy: right guesses over all samples."""
