@@ -203,18 +203,6 @@ def test_an_accumulated_step_takes_the_mean_of_the_weighted_means_of_its_batches
         torch.testing.assert_close(trained, parameter - parameter.grad)
 
 
-def test_a_smoothed_term_is_weighted_by_its_own_class_and_the_mean_by_the_targets() -> None:
-    model = MLP(input_shape=(10,), num_classes=3, class_weights=[1.0, 2.0, 4.0], label_smoothing=0.3)
-    model.on_fit_start()
-    logits, y = torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]]), [0, 2]
-    log_p = logits.log_softmax(dim=1).tolist()
-    total = 0.0
-    for row, label in zip(log_p, y, strict=True):
-        for c, weight in enumerate([1.0, 2.0, 4.0]):
-            total -= weight * (0.3 / 3 + 0.7 * (c == label)) * row[c]
-    assert model.train().loss(logits, torch.tensor(y)).item() == pytest.approx(total / (1 + 4))
-
-
 def fitted(**options: Any) -> MLP:
     model = MLP(input_shape=(10,), num_classes=10, **options)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
