@@ -100,7 +100,7 @@ def test_flags_win_over_later_configs_and_those_over_earlier_ones_and_defaults(t
 def test_a_flag_wins_over_what_the_checkpoint_remembers() -> None:
     assert main(SHORT) == 0
     (first,) = runs()
-    more = ["--trainer.max_epochs", "2", "--model.optimizer.lr", "0.5", "--data.batch_size", "10"]
+    more = ["--trainer.max_epochs=2", "--lr_scheduler=restart", "--model.optimizer.lr=0.5", "--data.batch_size=10"]
     assert main(["fit", "--ckpt_path", str(first), *more]) == 0
     config = config_of(runs()[-1])
     model, data = config["model"]["init_args"], config["data"]["init_args"]
@@ -169,9 +169,10 @@ def test_a_run_that_is_refused_is_not_the_last(mistake: str) -> None:
 
 
 def test_a_run_resumed_after_an_epoch_ends_in_the_bits_of_one_that_was_not_stopped() -> None:
-    assert main([*SHORT, "--trainer.max_epochs", "4"]) == 0
-    assert main([*SHORT, "--trainer.max_epochs", "2"]) == 0
-    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4", "--lr_scheduler=restart"]) == 0
+    fit = [*SHORT, "--model.lr_scheduler.T_max", "30"]  # which reaches further than both
+    assert main([*fit, "--trainer.max_epochs", "4"]) == 0
+    assert main([*fit, "--trainer.max_epochs", "2"]) == 0
+    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"]) == 0
     whole, resumed = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs())
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

@@ -101,7 +101,8 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
         kinds = re.findall(r"Expected an? (.+)", union or text)
         value = re.findall(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", union or text, re.MULTILINE)[0]
         wanted = " or ".join(kind for kind in map(_readable, kinds) if not kind.startswith(("NoneType", "dot import")))
-        return f"{key} is {value}, but wants {wanted}"
+        other = f"; did you mean `model.{key}`?" if f"model.{key}" in options else ""
+        return f"{key} is {value}, but wants {wanted}{other}"
     return place + " ".join(text.split())
 
 
