@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from leyden.errors import UserError
+import leyden.models.plain_net
+from leyden import PROJECT
+from leyden.main import main
 from leyden.training.sync_batchnorm import SyncBatchNorm, SyncBatchNorm2d, check_batch_norms
 
 LAYERS = {  # and the shape of a sample
@@ -122,14 +125,26 @@ def test_names_and_parameters_stay_and_batch_norm_comes_back(
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
 
 
-def test_a_batch_norm_that_does_more_is_refused() -> None:
-    class BatchNormAct2d(nn.BatchNorm2d):
-        def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-            return super().forward(input).relu()
+class BatchNormAct2d(nn.BatchNorm2d):
+    """Stands for timm's."""
 
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return super().forward(input).relu()
+
+
+def test_a_batch_norm_that_does_more_is_refused_before_another_process_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     check_batch_norms(network())
-    with pytest.raises(UserError, match="would replace BatchNormAct2d by a plain batch-norm"):
-        check_batch_norms(nn.Sequential(network(), BatchNormAct2d(2)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(BatchNormAct2d, "__module__", "leyden.models.plain_net")  # from where it may be imported
+    monkeypatch.setattr(leyden.models.plain_net, "BatchNormAct2d", BatchNormAct2d, raising=False)
+    configs = [f"--config={PROJECT}/configs/{name}.yaml" for name in ("convnet_digits", "with/ddp_cpu")]
+    words = ["--model=PlainNet", "--model.norm=leyden.models.plain_net.BatchNormAct2d"]
+    assert main(["fit", *configs, *words]) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "would replace BatchNormAct2d by a plain batch-norm" in error
+    assert "set --trainer.sync_batchnorm false" in error
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class _OverProcesses(_BatchNorm):
         output: Tensor = self._normalize(input)
         return output
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it cannot trace a collective that has a gradient
+    # each process compiles by itself, and all must call their collectives in the same order
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _normalize(self, x: Tensor) -> Tensor:
         dtype = x.dtype
         x = x.to(torch.promote_types(dtype, torch.float32))  # sums of 16 bits would lose digits
