@@ -3,7 +3,8 @@
 Run as `python benchmarks/tracking.py`. It trains the perceptron of configs/mlp_adam_mnist.yaml at batch size 128 on
 55 000 images, one torch thread, as `leyden fit` does. The rounds alternate. An epoch's cost is CPU time. What W&B takes
 of it is counted where it is spent (its calls, its threads, its own process), since whole epochs differ by more than
-that from round to round. Start and end are wall time, each in a fresh process, the import of wandb with it.
+that from round to round. Start and end are wall time, each in a fresh process, the import of wandb with it; the CPU
+seconds are those of both and of wandb's own process. benchmarks/speed.py has the row of a whole short command.
 """
 
 import os
@@ -33,15 +34,18 @@ SIDES = {
     "offline, every step logged": ["--wandb.mode", "offline", "--trainer.log_every_n_steps", "1"],
 }
 START = """
-import sys, time
-from pathlib import Path
+import resource, sys, time
 from leyden.training.tracking import RunWandbLogger, WandbOptions, finish_tracking
 logger = RunWandbLogger(sys.argv[1], WandbOptions(mode="offline"))
-start = time.perf_counter()
+start, used = time.perf_counter(), time.process_time()
 logger.start()
 started = time.perf_counter()
 finish_tracking(0)
-print(started - start, time.perf_counter() - started)
+end = time.perf_counter()
+import wandb
+wandb.teardown()  # waits for wandb's own process
+children = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(started - start, end - started, time.process_time() - used + children.ru_utime + children.ru_stime)
 """
 
 
@@ -128,12 +132,11 @@ for name, pairs in times.items():
         f"{min(ratios):.3f} to {max(ratios):.3f})"
     )
 
-starts, ends = [], []
+parts: list[tuple[float, ...]] = []
 for number in range(ROUNDS):
     Path(str(number)).mkdir()
     command = [sys.executable, "-c", START, str(number)]
-    start, end = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
-    starts.append(float(start))
-    ends.append(float(end))
-for name, seconds in (("start", starts), ("end", ends)):
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    parts.append(tuple(map(float, printed[-1].split())))
+for name, seconds in zip(("start", "end", "CPU seconds of both"), zip(*parts, strict=True), strict=True):
     print(f"{name} of W&B, offline: {statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
