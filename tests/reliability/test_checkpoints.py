@@ -73,9 +73,7 @@ def test_last_passes_over_a_damaged_file_and_says_so(leyden: Server, damage: Cal
     shutil.copytree("runs/whole", "runs/damaged")
     run = run_of("damaged")
     damage(run / LAST)
-    code, text = leyden.run(
-        "fit", "--ckpt_path", str(run), "--name", "damaged", "--trainer.max_epochs", "3", "--lr_scheduler=restart"
-    )
+    code, text = leyden.run("fit", "--ckpt_path", str(run), "--name", "damaged", "--trainer.max_epochs", "3")
     # the copy's configuration has the name of the first one
     assert "passed over" in text
     assert str(run / LAST) in text
@@ -148,12 +146,7 @@ def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(leyden: Server) -> Non
     for file in kept:
         read_checkpoint(file)
     code, text = leyden.run(
-        "fit",
-        "--ckpt_path",
-        "last",
-        "--trainer.max_epochs=30",
-        "--lr_scheduler=restart",
-        "--checkpoint.every_n_train_steps=500",
+        "fit", "--ckpt_path", "last", "--trainer.max_epochs=30", "--checkpoint.every_n_train_steps=500"
     )
     assert code == 0, text
 
@@ -185,7 +178,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_checkpoint_whole(leyden: Ser
     assert process.wait() == 1
     assert re.search(r"No space left on device|is the disk full", process.text()), process.text()
     filler.unlink()
-    code, text = leyden.run("fit", "--ckpt_path", "last", *root, "--trainer.max_epochs=50", "--lr_scheduler=restart")
+    code, text = leyden.run("fit", "--ckpt_path", "last", *root, "--trainer.max_epochs=50")
     assert code == 0, text
 
 
@@ -220,7 +213,7 @@ def test_what_differs_from_the_checkpoint_is_printed_and_a_new_rate_is_used(leyd
     [
         (["--model.optimizer=torch.optim.Adam", "--trainer.max_epochs=2"], "model.optimizer.class_path was"),
         (["--model=MLP", "--trainer.max_epochs=2"], "model.class_path was"),
-        (["--model.lr_scheduler.T_max=9", "--trainer.max_epochs=2"], "model.lr_scheduler.T_max was None, now 9"),
+        (["--model.lr_scheduler.T_max=9", "--trainer.max_epochs=2"], "model.lr_scheduler.T_max was 30, now 9"),
         (["--data.size=20", "--trainer.max_epochs=2"], "weights do not fit ConvNet"),
     ],
 )
@@ -243,14 +236,7 @@ def test_in_the_middle_of_an_epoch_the_batches_cannot_change(leyden: Server) -> 
 def test_a_run_that_was_moved_keeps_its_best_checkpoint(leyden: Server, run: Path) -> None:
     moved = Path(shutil.move(run, "elsewhere"))
     # so slow that no later epoch is better
-    code, text = leyden.run(
-        "fit",
-        "--ckpt_path",
-        str(moved),
-        "--trainer.max_epochs=2",
-        "--lr_scheduler=restart",
-        "--model.optimizer.lr=0.02",
-    )
+    code, text = leyden.run("fit", "--ckpt_path", str(moved), "--trainer.max_epochs=2", "--model.optimizer.lr=0.02")
     assert code == 0, text
     assert [path.name for path in Path().glob("runs/run/*")] == []
     states = read_checkpoint(moved / LAST)["callbacks"]
@@ -262,7 +248,7 @@ def test_a_run_that_was_moved_keeps_its_best_checkpoint(leyden: Server, run: Pat
 def test_another_file_of_a_run_begins_a_new_one_and_leaves_the_first_alone(leyden: Server, run: Path) -> None:
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     best = str(run / "checkpoints" / "best.ckpt")
-    code, text = leyden.run("fit", "--ckpt_path", best, "--trainer.max_epochs=2", "--lr_scheduler=restart")
+    code, text = leyden.run("fit", "--ckpt_path", best, "--trainer.max_epochs=2")
     assert code == 0, text
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     assert len(list(Path("runs/run").iterdir())) == 2
@@ -279,7 +265,7 @@ def test_last_passes_over_a_run_that_was_killed_before_its_first_checkpoint(leyd
     newer = run.with_name("9999-01-01_00-00-00")
     newer.mkdir()
     shutil.copy(run / "config.yaml", newer)
-    code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2", "--lr_scheduler=restart")
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2")
     assert code == 0, text
     assert f"passed over, as no checkpoint was saved: {newer.name}" in text
     assert f"from  {run}/checkpoints/last.ckpt" in text
@@ -313,7 +299,7 @@ def test_a_run_that_is_being_trained_is_not_resumed_by_another_process(leyden: S
     wait_for("runs/run/*/metrics.csv")
     first.kill(signal.SIGSTOP)
     files = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
-    code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=200", "--lr_scheduler=restart")
+    code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=200")
     assert code == 2, text
     assert f"is being trained by process {first.pid} on " in text
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == files

@@ -56,12 +56,6 @@ def test_a_rank_that_is_killed_is_started_again_and_its_run_goes_on() -> None:
     killed(start(*TORCHRUN, "--standalone", "-m", "leyden", *TWO, "--name", "killed"), "killed", 1)
     assert result("killed") == result("whole")
     # a command that goes on from another run: started again, it goes on from its own
-    other = [
-        "fit",
-        "--ckpt_path",
-        str(run_of("whole") / "checkpoints" / "previous.ckpt"),
-        "--trainer.max_epochs=5",
-        "--lr_scheduler=restart",
-    ]
+    other = ["fit", "--ckpt_path", str(run_of("whole") / "checkpoints" / "previous.ckpt"), "--trainer.max_epochs=5"]
     text = killed(start(*TORCHRUN, "--master-port=29517", "-m", "leyden", *other, "--name", "branch"), "branch", 0)
     assert text.count(f"from  {other[2]}") == 1

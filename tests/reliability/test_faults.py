@@ -97,12 +97,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_the_work_saved(leyden: Server
     assert process.wait() == 1
     assert "error: DataLoader worker (pid" in process.text()
     assert not any(is_running(int(child)) for child in children)
-    assert (
-        leyden.run(
-            "fit", "--ckpt_path", "last", "--trainer.max_epochs=30", "--lr_scheduler=restart", "--data.num_workers=0"
-        )[0]
-        == 0
-    )
+    assert leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=30", "--data.num_workers=0")[0] == 0
 
 
 @contextmanager
@@ -157,7 +152,7 @@ def test_a_run_whose_directory_is_taken_away_ends_with_the_work_saved(leyden: Se
     lines = [line for line in process.text().splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, process.text()
     assert f"cannot write {run.absolute() / 'metrics.csv'} (No such file or directory)" in lines[0]
-    code, text = leyden.run("fit", "--ckpt_path", str(run), "--trainer.max_epochs=12", "--lr_scheduler=restart")
+    code, text = leyden.run("fit", "--ckpt_path", str(run), "--trainer.max_epochs=12")
     assert code == 0, text
 
 

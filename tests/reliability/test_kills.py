@@ -21,7 +21,10 @@ QUIET = [
     "false",
 ]
 SHORT = ["--data.batch_size", "32", "--trainer.limit_val_batches", "4", "--trainer.log_every_n_steps", "5"]
-FIT = ["fit", "--config", CONFIG, "--trainer.max_epochs", "3", *SHORT, *QUIET]  # 39 steps an epoch
+LONGER = (
+    "--model.lr_scheduler.T_max=30"  # a schedule that reaches further than any run here, so that runs may be extended
+)
+FIT = ["fit", "--config", CONFIG, "--trainer.max_epochs", "3", LONGER, *SHORT, *QUIET]  # 39 steps an epoch
 OFTEN = ["--checkpoint.every_n_train_steps=1"]
 MOMENTS = [  # the count-th call of a hook
     ("on_train_batch_end", 45),  # in the second epoch
@@ -167,9 +170,8 @@ def test_validation_workers_and_saves_do_not_touch_the_training(leyden: Server, 
 
 @pytest.mark.slow
 def test_a_run_that_is_given_more_epochs_ends_like_one_that_had_them_at_once(leyden: Server) -> None:
-    fit = [*FIT, "--model.lr_scheduler.T_max=30"]  # which reaches further than both
-    assert leyden.run(*fit, "--name", "whole")[0] == 0
-    assert leyden.run(*fit, "--trainer.max_epochs=1", "--name", "longer")[0] == 0
+    assert leyden.run(*FIT, "--name", "whole")[0] == 0
+    assert leyden.run(*FIT, "--trainer.max_epochs=1", "--name", "longer")[0] == 0
     code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "longer", "--trainer.max_epochs", "3")
     assert code == 0, text
     assert "trainer.max_epochs: 1 -> 3" in text
