@@ -151,7 +151,7 @@ def test_scores_have_four_digits(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(SHORT) == 0
     assert main(["validate", "--ckpt_path", "best"]) == 0
     out = capfd.readouterr().out
-    score = r"\d(\.\d{1,4})?"
+    score = r"\d(\.0*\d{1,4})?"
     assert re.search(rf"^test  test/acc {score}, test/loss {score}$", out, re.MULTILINE)
     assert re.search(rf"^val   val/acc {score}, val/loss {score}$", out, re.MULTILINE)
     assert "DataLoader 0" not in out
