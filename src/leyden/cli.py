@@ -381,7 +381,7 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
         check_parts(self.trainer, bool(self.resumed))
-        check_schedule_end(self.trainer, self.model, self.resumed, self.changes, self.config.fit.lr_scheduler)
+        check_schedule_end(self.model, self.resumed, self.changes, self.config.fit.lr_scheduler)
         if self._get(self.config_init, "trainer.sync_batchnorm") and self.trainer.world_size > 1:
             check_batch_norms(self.model)
         if self.test_is_left:

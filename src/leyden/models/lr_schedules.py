@@ -54,10 +54,8 @@ class WarmupCosine(LRScheduler):
 
 def schedule_name(schedule: LRSchedulerCallable | None) -> str:
     """Return the name of a schedule's class; empty where it is not known."""
-    parts = (
-        getattr(schedule, "func", None),
-        *getattr(schedule, "args", ()),
-    )  # jsonargparse: an argument
+    # a partial of the class, or as jsonargparse makes it, of a function whose first argument is the class
+    parts = (getattr(schedule, "func", None), *getattr(schedule, "args", ()))
     return next((part.__name__ for part in parts if isinstance(part, type)), "")
 
 

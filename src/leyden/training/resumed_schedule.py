@@ -19,7 +19,6 @@ WORTHLESS = 1e-3  # a last rate below this share of the highest one trains next 
 
 
 def check_schedule_end(
-    trainer: Trainer,
     model: LightningModule,
     checkpoint: dict[str, Any],
     changes: dict[str, tuple[Any, Any]],
@@ -28,8 +27,7 @@ def check_schedule_end(
     """Refuse to train past the end of a schedule, unless its user has chosen what follows.
 
     Args:
-        trainer: The Trainer, before `fit`.
-        model: The model; one that is no `Task` is not checked.
+        model: The model; of one that is no `Task`, a schedule that ends with the run is refused.
         checkpoint: Where the run goes on; empty for a run that begins.
         changes: {option: (old value, new value)} of a run that goes on.
         choice: `keep` the last rate, or `restart` the schedule for what is left of the run.
@@ -46,9 +44,7 @@ def check_schedule_end(
     longer = {
         option: (old, new)
         for option, (old, new) in changes.items()
-        if option in ("trainer.max_epochs", "trainer.max_steps")
-        and old not in (None, -1)
-        and not 0 <= (new or -1) <= old
+        if option in COUNTS and old not in ENDLESS and (new in ENDLESS or new > old)
     }
     if not isinstance(model, Task):
         for option, (old, new) in longer.items():
@@ -90,13 +86,15 @@ def _spans(
     if by_step and in_epochs:  # as many steps an epoch as there were so far
         each = checkpoint["global_step"] / max(1, checkpoint["epoch"])
         old, new = old * each, new * each
-    end = max(length) if isinstance(length, list) else length
-    return by_step >= (not in_epochs) and old <= end < new
+    elif not by_step and not in_epochs:  # a limit of steps does not say how many epochs
+        return False
+    return bool(old <= (max(length) if isinstance(length, list) else length) < new)
 
 
 def _rates(model: Task, schedule: LRSchedulerCallable, steps: int = 20) -> list[float]:
-    """Return the rates of the first parameter group along a run of so many steps."""
-    optimizer = model.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    """Return the rates along a run of so many steps."""
+    parameters = [torch.nn.Parameter(torch.zeros(1, 1))]
+    optimizer = torch.optim.SGD(parameters, lr=model.optimizer(parameters).defaults["lr"], momentum=0.9)
     stepped = schedule(optimizer, **spanning(schedule, steps))
     rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(steps):
@@ -123,7 +121,8 @@ class ResumedSchedule(Callback):
             if self.choice == "keep":
                 config.scheduler = HeldSchedule(config.scheduler)  # type: ignore[assignment]
                 continue
-            for group, lr in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=True):
+            # a group that was added later, as fine-tuning does, keeps the rate that it has
+            for group, lr in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=False):
                 group["lr"] = lr
                 group.pop("initial_lr", None)
             done = trainer.global_step if config.interval == "step" else trainer.current_epoch
