@@ -620,7 +620,7 @@ def test_a_score_that_is_logged_after_the_check_before_the_first_step_may_be_mon
 
 def test_monitor_chooses_what_best_means_and_a_resume_keeps_it() -> None:
     fit = ["fit", "--config", DIGITS, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "3"]
-    assert main([*fit, "--monitor", "val/acc"]) == 0
+    assert main([*fit, "--monitor", "val/acc", "--model.lr_scheduler.T_max", "30"]) == 0
     (run,) = Path("runs/convnet_digits").iterdir()
     assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4", "--trainer.limit_train_batches", "9"]) == 0
     assert checkpoint_of(run)["monitor"] == "val/acc"
