@@ -39,7 +39,7 @@ format: $(INSTALLED)  ## mend what ruff can mend
 results: $(INSTALLED)  ## train what has no result yet on the real data and write the results (hours; goes on if stopped)
 	$(BIN)/python benchmarks/results.py
 
-bench: $(INSTALLED)  ## measure speed, memory and start-up and write docs/benchmarks.md (half an hour)
+bench: $(INSTALLED)  ## measure speed, memory and start-up and write docs/benchmarks.md (35 minutes)
 	$(BIN)/python benchmarks/speed.py
 
 clean:  ## remove the environment and the tools' caches; runs and data stay
