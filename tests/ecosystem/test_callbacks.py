@@ -92,7 +92,15 @@ def test_a_callback_that_no_resume_can_repeat_is_named_at_the_start_and_at_the_r
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [*SHORT, f"--trainer.callbacks+={name}", *WARNED[name]]
-    resume = ["fit", "--ckpt_path", "last", "--trainer.max_epochs=2", "--lr_scheduler=restart", "--test_after_fit", "false"]
+    resume = [
+        "fit",
+        "--ckpt_path",
+        "last",
+        "--trainer.max_epochs=2",
+        "--lr_scheduler=restart",
+        "--test_after_fit",
+        "false",
+    ]
     for command, begin in ((words, "a resume of this run will not be exact"), (resume, "this resume is not exact")):
         caplog.clear()
         assert main(command) == 0

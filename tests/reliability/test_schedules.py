@@ -1,6 +1,7 @@
 """Every schedule of torch ends with its run, is not exceeded unawares, and goes on to the bit after a kill."""
 
 import csv
+import math
 import signal
 from pathlib import Path
 
@@ -193,3 +194,13 @@ def test_half_of_a_run_is_half_of_it_whatever_its_length(leyden: Server) -> None
         words = [f"--trainer.max_epochs={epochs}", "--model.lr_scheduler.T_max=0.5", "--model.lr_interval=step"]
         assert leyden.run("fit", *SHORT, *words, "--name", f"of-{epochs}")[0] == 0
         assert logged_rates(f"of-{epochs}")[4 * epochs] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [-1, 9])
+def test_a_schedule_by_epoch_ends_with_a_run_that_a_limit_of_steps_ends(epochs: int, leyden: Server) -> None:
+    assert leyden.run("fit", *SHORT, f"--trainer.max_epochs={epochs}", "--trainer.max_steps=28")[0] == 0
+    (file,) = Path("runs/mlp_vectors").glob("*/metrics.csv")
+    with file.open() as lines:
+        rates = [float(row["lr"]) for row in csv.DictReader(lines) if row.get("train/loss_step")]
+    cosine = [0.01 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
+    assert rates == pytest.approx([cosine[step // 8] for step in range(28)], rel=1e-6)

@@ -3,6 +3,7 @@
 A model file subclasses a task, builds `self.network` and says nothing else.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -207,9 +208,17 @@ class Task(LightningModule):
 
     def schedule_steps(self) -> float:
         """Return how often the whole run steps its schedule; infinite or negative where it ends otherwise."""
+        trainer = self.trainer
         if self.lr_interval == "step":
-            return self.trainer.estimated_stepping_batches
-        return -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
+            return trainer.estimated_stepping_batches
+        if trainer.max_steps == -1:
+            return -1 if trainer.max_epochs is None else trainer.max_epochs
+        if trainer.train_dataloader is None:
+            trainer.fit_loop.setup_data()  # which counts the batches, as `estimated_stepping_batches` does
+        if trainer.num_training_batches == math.inf:
+            return 1
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)  # of an epoch
+        return math.ceil(trainer.estimated_stepping_batches / steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write hyper-parameters as plain data, so that the file loads with `weights_only=True`.
