@@ -43,6 +43,7 @@ def test_idle_threads_sleep_unless_the_user_has_chosen_how_they_wait(
         monkeypatch.setenv(chosen, "7")
     _let_threads_sleep()
     assert os.environ.get(POLICY) == {None: "PASSIVE", POLICY: "7"}.get(chosen)
+    assert os.environ.get("GOMP_SPINCOUNT") == {None: "10000", "GOMP_SPINCOUNT": "7"}.get(chosen)
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ print(time.process_time() - start)
 def test_threads_that_wait_take_the_cores_where_they_do_not_sleep() -> None:
     unset = {name: value for name, value in os.environ.items() if name not in (POLICY, "GOMP_SPINCOUNT")}
     spent = []
-    for policy in ({}, {POLICY: "PASSIVE"}):
+    for policy in ({}, {POLICY: "PASSIVE", "GOMP_SPINCOUNT": "10000"}):
         env = unset | policy | {"OMP_NUM_THREADS": "2"}
         spent.append(
             float(subprocess.run([sys.executable, "-c", IDLE], env=env, capture_output=True, check=True).stdout)

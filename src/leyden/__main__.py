@@ -114,12 +114,14 @@ def _use_utf8() -> None:
 
 
 def _let_threads_sleep() -> None:
-    """Let idle OpenMP threads sleep, where they would spin: on a busy machine they keep the working ones from a core.
+    """Let OpenMP threads that wait sleep soon, where they would spin: on a busy machine they keep others from a core.
 
-    Torch's OpenMP library reads this as torch is imported. Results are the same to the bit.
+    Torch's OpenMP library reads this as torch is imported. Results are the same to the bit. GNU's library, which torch
+    has on Linux, is let spin a 30th of its usual time: sleeping at once makes training on an idle machine 1.5 times as
+    long.
     """
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 
 
 def main() -> None:
