@@ -83,7 +83,15 @@ def mirror_text(runs: list[Row]) -> str:
 def score_cell(runs: list[Row]) -> str:
     """Return an experiment's score as a table has it."""
     text = WORDS[runs[0]["metric"]] + score(runs)[0] + (", one seed" if len(runs) == 1 else "")
-    return "; ".join(filter(None, [text, mirror_text(runs)]))
+    mark = "" if all(run["fingerprint"] for run in runs) else " *"
+    return "; ".join(filter(None, [text, mirror_text(runs)])) + mark
+
+
+def remark(rows: list[Row]) -> str:
+    """Return what the mark in `score_cell` means, where there is one."""
+    if all(row["fingerprint"] for row in rows):
+        return ""
+    return "\n\\* Of an earlier configuration, with fewer seeds; to be measured again by `make results`.\n"
 
 
 def baseline_cell(rows: list[Row], runs: list[Row]) -> str:
@@ -124,7 +132,7 @@ def page(rows: list[Row]) -> str:
             f"| {score_cell(runs)} | {seeds} | {baseline_cell(rows, runs)} | {mean(runs, 'cpu_seconds'):.0f} s "
             f"| {mean(runs, 'peak_mib'):,.0f} MiB |\n"
         )
-    return text
+    return text + remark(rows)
 
 
 def readme_table(rows: list[Row]) -> str:
@@ -135,7 +143,7 @@ def readme_table(rows: list[Row]) -> str:
         first = runs[0]
         text += f"| `{name}` | `{first['model']}` | {first['data']} | {int(first['parameters']):,} "
         text += f"| {score_cell(runs)} | {baseline_cell(rows, runs)} | {mean(runs, 'cpu_seconds'):.0f} s |\n"
-    return text
+    return text + remark(rows)
 
 
 def readme(text: str, rows: list[Row]) -> str:

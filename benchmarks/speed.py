@@ -189,7 +189,7 @@ def accuracy() -> list[Row]:
         for seed in range(3):
             ours = [PYTHON, "-m", "leyden", "fit", *STRONG, "--seed_everything", str(seed)]
             used, _, output = run([*ours, "--trainer.default_root_dir", folder])
-            (score,) = (float(line.split("│")[2]) for line in output.splitlines() if "test/acc " in line)
+            (score,) = (float(line.split()[2].rstrip(",")) for line in output.splitlines() if line.startswith("test  "))
             example_used, _, output = run([PYTHON, BASELINES, "example", "14", str(seed)])
             ratio.add(used, example_used)
             scores.append(f"{100 * score:.2f}")
