@@ -257,11 +257,19 @@ def save(rows: list[Row]) -> None:
     replace(TABLE, text.getvalue())
 
 
-def write_pages(rows: list[Row]) -> None:
-    """Write docs/results.md, the README's table and the headers of the configurations."""
+def without_old_prints(rows: list[Row], configs: dict[str, dict[str, Any]]) -> list[Row]:
+    """Return the rows, without the fingerprint where a run's configuration has changed since."""
+    prints = {name: experiment_print(config, configs["defaults"]) for name, config in configs.items()}
+    changed = [bool(row["seed"]) and row["fingerprint"] != prints[row["config"]] for row in rows]
+    return [row | {"fingerprint": ""} if old else row for row, old in zip(rows, changed, strict=True)]
+
+
+def write_pages(rows: list[Row], configs: dict[str, dict[str, Any]]) -> None:
+    """Write docs/results.md, the README's table and the headers of what was measured as it is configured now."""
+    rows = without_old_prints(rows, configs)
     replace(PAGE, page(rows))
     replace(README, readme(README.read_text(), rows))
-    for name in {row["config"] for row in rows}:
+    for name in {row["config"] for row in rows} - {row["config"] for row in rows if not row["fingerprint"]}:
         file = CONFIGS / f"{name}.yaml"
         replace(file, header(file.read_text(), name, rows))
 
@@ -293,7 +301,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = 130
     if rows := load(TABLE):
-        write_pages(rows)
+        write_pages(rows, configs)
     sys.exit(status)
 
 

@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAUROC, MulticlassF1Score
 from torchvision.transforms import v2
 
 from leyden.data.base import ArrayDataModule, ArrayDataset, Batch
-from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.data.transforms import RandomAffine, RandomCrop, RandomHorizontalFlip
 from leyden.errors import UserError
 from leyden.models.linear_regression import LinearRegression
@@ -216,32 +214,6 @@ def test_a_cosine_climbs_again_after_t_max() -> None:
     assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * t / 30)) for t in range(61)], abs=1e-9)
     assert rates[30] == pytest.approx(0, abs=1e-9)
     assert rates[59] == pytest.approx(0.01995, abs=1e-5)
-
-
-def rates_of_a_run(epochs: int, **options: Any) -> list[float]:
-    """The learning rate before each optimizer step of a run of 4 steps an epoch."""
-    seen = []
-
-    class Recorder(MLP):
-        def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-            seen.append(optimizer.param_groups[0]["lr"])
-
-    model = Recorder(input_shape=(10,), num_classes=10, optimizer=partial(torch.optim.SGD, lr=1.0), **options)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    run = Trainer(max_epochs=epochs, enable_checkpointing=False, accelerator="cpu", limit_val_batches=0, **quiet)
-    run.fit(model, SyntheticClustersDataModule(num_samples=300, val_size=44, batch_size=64))
-    return seen
-
-
-def test_the_same_schedule_by_epoch_and_by_step_is_two_schedules() -> None:
-    drop, fall = partial(StepLR, step_size=2, gamma=0.1), partial(CosineAnnealingLR, T_max=16)
-    assert rates_of_a_run(4, lr_scheduler=drop, lr_interval="epoch") == pytest.approx([1.0] * 8 + [0.1] * 8)
-    assert rates_of_a_run(4, lr_scheduler=drop, lr_interval="step") == pytest.approx(
-        [0.1 ** (i // 2) for i in range(16)]
-    )
-    by_step, by_epoch = (rates_of_a_run(4, lr_scheduler=fall, lr_interval=interval) for interval in ("step", "epoch"))
-    assert by_step[-1] < 0.01  # 16 steps are the whole run
-    assert by_epoch[-1] > 0.9  # 16 epochs would be four runs
 
 
 # Numbers of 16 bits

@@ -114,11 +114,11 @@ def _use_utf8() -> None:
 
 
 def _let_threads_sleep() -> None:
-    """Let OpenMP threads that wait sleep soon, where they would spin: on a busy machine they keep others from a core.
+    """Limit how long idle OpenMP threads spin: on a busy machine they take a core from threads that have work.
 
-    Torch's OpenMP library reads this as torch is imported. Results are the same to the bit. GNU's library, which torch
-    has on Linux, is let spin a 30th of its usual time: sleeping at once makes training on an idle machine 1.5 times as
-    long.
+    Torch's OpenMP library reads this when torch is imported. Results are the same to the bit. The limit is for GNU's
+    library, which torch uses on Linux, a 30th of its default: without any spinning, training on an idle machine takes
+    1.5 times as long.
     """
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
         os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}

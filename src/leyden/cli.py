@@ -42,7 +42,7 @@ from leyden.training.compatibility import FusedClipping, check_options, check_pa
 from leyden.training.epoch_so_far import EpochSoFar
 from leyden.training.finders import FINDERS, KeepFound
 from leyden.training.finetuning import ResumedFinetuning
-from leyden.training.global_batch import GlobalBatch
+from leyden.training.global_batch import GlobalBatch, ResumedAccumulation
 from leyden.training.launches import renew_store, restarted_run
 from leyden.training.logs import logged_steps, rewind_metrics
 from leyden.training.overhead import drop_idle_hooks
@@ -154,7 +154,7 @@ class CLI(LightningCLI):
         parser.add_argument("--name", type=str | None, help="Experiment's name; default: the first --config's.")
         parser.add_argument("--monitor", type=str | None, help="Score that best.ckpt goes by; default: the val/loss.")
         parser.add_argument("--mode", type=Literal["min", "max"] | None, help="What is better; default: by its name.")
-        parser.add_argument("--lr_scheduler", type=Choice | None, help="Past its end, in a run that is made longer.")
+        parser.add_argument("--lr_scheduler", type=Choice | None, help="What follows its end in an extended run.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
         parser.add_class_arguments(WandbOptions, "wandb")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -366,11 +366,12 @@ class CLI(LightningCLI):
         # first, as it chooses the score that ModelCheckpoint looks at
         trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
         trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
-        trainer.callbacks += [FusedClipping(), GlobalBatch()]  # type: ignore[attr-defined]
+        trainer.callbacks.append(FusedClipping())  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:
-            trainer.callbacks.append(ResumedFinetuning())  # type: ignore[attr-defined]
+            trainer.callbacks += [ResumedFinetuning(), ResumedAccumulation()]  # type: ignore[attr-defined]
+        trainer.callbacks.append(GlobalBatch())  # type: ignore[attr-defined]  # after what sets the accumulation
         if choice := self._get(self.config_init, "lr_scheduler"):
             trainer.callbacks.append(ResumedSchedule(choice))  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs

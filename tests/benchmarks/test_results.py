@@ -21,7 +21,8 @@ import results
 import results_pages as pages
 from results_pages import Row
 
-ROWS = results.load(results.TABLE)
+CONFIG_TEXTS = {file.stem: yaml.safe_load(file.read_text()) for file in results.CONFIGS.glob("*.yaml")}
+ROWS = results.without_old_prints(results.load(results.TABLE), CONFIG_TEXTS)
 MODEL = {"class_path": "ConvNet", "init_args": {"dropout": 0.2}}
 CONFIGS: dict[str, dict[str, Any]] = {
     "defaults": {"trainer": {"max_epochs": 10}},

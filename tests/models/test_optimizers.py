@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from leyden.data.synthetic import SyntheticClustersDataModule
@@ -105,6 +105,15 @@ def rates(epochs: int, **options: Any) -> list[float]:
 def test_step_lr_drops_to_a_tenth_every_thirty_epochs() -> None:
     seen = rates(61, lr_scheduler=partial(StepLR, step_size=30, gamma=0.1))
     assert seen == pytest.approx([1.0] * 120 + [0.1] * 120 + [0.01] * 4)
+
+
+def test_the_same_schedule_by_epoch_and_by_step_is_two_schedules() -> None:
+    drop, fall = partial(StepLR, step_size=2, gamma=0.1), partial(CosineAnnealingLR, T_max=16)
+    assert rates(4, lr_scheduler=drop, lr_interval="epoch") == pytest.approx([1.0] * 8 + [0.1] * 8)
+    assert rates(4, lr_scheduler=drop, lr_interval="step") == pytest.approx([0.1 ** (i // 2) for i in range(16)])
+    by_step, by_epoch = (rates(4, lr_scheduler=fall, lr_interval=interval) for interval in ("step", "epoch"))
+    assert by_step[-1] < 0.01  # 16 steps are the whole run
+    assert by_epoch[-1] > 0.9  # 16 epochs would be four runs
 
 
 def test_a_schedule_by_step_takes_its_length_from_the_trainer() -> None:

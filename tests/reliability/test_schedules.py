@@ -137,7 +137,7 @@ def test_what_cannot_go_on_says_what_to_do(leyden: Server) -> None:
     assert leyden.run(*fit)[0] == 0
     further = ["fit", "--ckpt_path", "last", "--trainer.max_epochs=2"]
     for words, line in {
-        "": "trainer.max_epochs was 1, now 2: but CosineAnnealingLR ended there: --lr_scheduler restart begins it anew",
+        "": "trainer.max_epochs was 1, now 2: but CosineAnnealingLR ended there: --lr_scheduler restart runs it again",
         "--lr_scheduler=keep": "--lr_scheduler keep: the last rate of CosineAnnealingLR is 0, which trains next to",
     }.items():
         code, text = leyden.run(*further, *words.split())

@@ -272,7 +272,6 @@ class Classifier(Task):
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
         self._weight: Tensor | None = None
-        self._weighing_processes = 1
         if loss is not None and (class_weights is not None or label_smoothing):
             raise UserError(
                 "class_weights and label_smoothing belong to the task's own cross-entropy: leave them out, or the loss"
@@ -304,8 +303,6 @@ class Classifier(Task):
         if len(weight) != self.num_classes:
             raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
         self._weight = weight.to(self.device)
-        if distributed.is_available() and distributed.is_initialized():
-            self._weighing_processes = distributed.get_world_size()
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) and labels (B,)."""
@@ -321,12 +318,12 @@ class Classifier(Task):
         if not self.training:
             return F.cross_entropy(output, y)
         options: dict[str, Any] = {"weight": self._weight, "label_smoothing": self.label_smoothing}
-        if self._weight is None or self._weighing_processes == 1:
+        if self._weight is None or not (distributed.is_available() and distributed.is_initialized()):
             return F.cross_entropy(output, y, **options)
         # DDP takes the mean of the ranks' gradients: that of these losses is the mean over the weights of all samples
         total = self._weight[y].sum()
         distributed.all_reduce(total)
-        return F.cross_entropy(output, y, reduction="sum", **options) * self._weighing_processes / total
+        return F.cross_entropy(output, y, reduction="sum", **options) * distributed.get_world_size() / total
 
     def make_metrics(self) -> dict[str, Metric]:
         """Return the accuracy: right guesses over all samples."""

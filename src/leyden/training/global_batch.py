@@ -4,6 +4,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 
+class ResumedAccumulation(Callback):
+    """Accumulate as the schedule says in the rest of a resumed epoch, in which Lightning would accumulate nothing."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Call the hook that Lightning leaves out of a resumed epoch."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):
+                callback.on_train_epoch_start(trainer)
+
+
 class GlobalBatch(Callback):
     """Print the samples of an optimizer step, where several processes or batches share it.
 
@@ -17,10 +27,6 @@ class GlobalBatch(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line, also of a run that is resumed in the middle of an epoch."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, GradientAccumulationScheduler):
-                # Lightning leaves this hook out of a resumed epoch, which would then accumulate nothing
-                callback.on_train_epoch_start(trainer)
         self._print_line(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

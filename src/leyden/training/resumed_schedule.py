@@ -1,4 +1,4 @@
-"""What a learning-rate schedule does when its run is made longer than it was: nothing by itself, its user chooses."""
+"""What follows the end of a learning-rate schedule when its run is extended: the user chooses."""
 
 import math
 from typing import Any, Literal
@@ -67,8 +67,8 @@ def check_schedule_end(
     option, (old, new) = next(iter(raised.items()))
     keep = f", --lr_scheduler keep goes on with its last rate, {rates[-1]:.2g}" * (rates[-1] >= WORTHLESS * max(rates))
     raise UserError(
-        f"{option} was {old}, now {new}: but {name} ended there: --lr_scheduler restart begins it anew for what is "
-        f"left{keep}; or start a new run"
+        f"{option} was {old}, now {new}: but {name} ended there: --lr_scheduler restart runs it again over the "
+        f"rest{keep}; or start a new run"
     )
 
 
