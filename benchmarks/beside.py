@@ -15,7 +15,7 @@ from measure import seconds, timed
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from leyden.cli import CLI
+from leyden.cli.cli import CLI
 
 
 class Clock(Callback):

@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from leyden import PROJECT
-from leyden.data.base import ArrayDataModule, ArrayDataset, ImageDataModule
 from leyden.data.cifar10 import CIFAR10DataModule
+from leyden.data.datamodules import ArrayDataModule, ArrayDataset, ImageDataModule
 from leyden.data.digits import DigitsDataModule
 from leyden.data.mnist import MNISTDataModule
 from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
@@ -185,7 +185,7 @@ def open_run(file: str | Path) -> tuple[Any, ImageDataModule]:
     """Return the model of a checkpoint, and the data that it was trained on, without augmentation."""
     from lightning.pytorch.cli import instantiate_class
 
-    from leyden.training.checkpoint_io import read_checkpoint
+    from leyden.checkpoints.io import read_checkpoint
 
     config = read_checkpoint(Path(file))["config"]
     package, _, name = config["model"]["class_path"].rpartition(".")

@@ -15,8 +15,8 @@ from classical import gpt_bits, independent_bits, open_run
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from leyden.data.base import ImageDataModule
-from leyden.models.base import Classifier
+from leyden.data.datamodules import ImageDataModule
+from leyden.models.tasks import Classifier
 
 
 @torch.no_grad()

@@ -22,10 +22,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from measure import machine
 
 from leyden import PROJECT
-from leyden.data.sampling import ResumableSampler
-from leyden.training.checkpoint_io import SafeCheckpointIO
-from leyden.training.checkpoints import LastCheckpoint
-from leyden.training.runs import LAST, PREVIOUS
+from leyden.checkpoints.io import SafeCheckpointIO
+from leyden.checkpoints.last_checkpoint import LastCheckpoint
+from leyden.data.samplers import ResumableSampler
+from leyden.runs.directory import LAST, PREVIOUS
 
 EPOCHS, SAVES = 80, 64
 PAGE = PROJECT / "docs" / "reliability_cost.md"
@@ -47,7 +47,7 @@ class Alternate(Callback):
         self.resumable = True
         self.start = self.validation = 0.0
         self.patches = [
-            patch("leyden.data.loading.seed_step", lambda *_: None),
+            patch("leyden.data.array_loader.seed_step", lambda *_: None),
             patch.object(ResumableSampler, "__iter__", lambda sampler: iter(sampler.sampler)),
         ]
 

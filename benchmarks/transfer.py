@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from leyden import PROJECT
-from leyden.training.runs import find_checkpoint
+from leyden.checkpoints.find import find_checkpoint
 
 RUNS = Path("runs")
 SEEDS = (0, 1, 2)

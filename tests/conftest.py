@@ -19,6 +19,9 @@ from torchvision.datasets.utils import calculate_md5
 from leyden.data.cifar10 import CIFAR10DataModule
 from leyden.data.mnist import MNISTDataModule
 
+from .processes import leyden as leyden
+from .processes import server as server
+
 REAL_DATA = os.environ.get("LEYDEN_DATA")
 
 
@@ -28,7 +31,7 @@ def fresh_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LEYDEN_DATA", raising=False)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_MODE", "disabled")  # its process takes a second to start; tests/tracking has it on
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # its process takes a second to start; tests/runs has it on
     torch.set_num_threads(1)
 
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from leyden import PROJECT
-from leyden.main import main
+from leyden.cli.main import main
 
 EXPERIMENTS = sorted(file.stem for file in (PROJECT / "configs").glob("*.yaml") if file.stem != "defaults")
 OVERLAYS = sorted(file.stem for file in (PROJECT / "configs" / "with").glob("*.yaml"))

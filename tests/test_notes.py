@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAUROC, MulticlassF1Score
 from torchvision.transforms import v2
 
-from leyden.data.base import ArrayDataModule, ArrayDataset, Batch
+from leyden.data.datamodules import ArrayDataModule, ArrayDataset, Batch
 from leyden.data.transforms import RandomAffine, RandomCrop, RandomHorizontalFlip
 from leyden.errors import UserError
 from leyden.models.linear_regression import LinearRegression

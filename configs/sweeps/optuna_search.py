@@ -14,8 +14,8 @@ import optuna
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from leyden.cli import CLI
-from leyden.training.tracking import finish_tracking
+from leyden.cli.cli import CLI
+from leyden.runs.wandb import finish_tracking
 
 
 class Report(Callback):

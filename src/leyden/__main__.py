@@ -1,4 +1,4 @@
-"""`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.main`."""
+"""`leyden` and `python -m leyden`: what needs no torch is answered here, the rest by `leyden.cli.main`."""
 
 import gc
 import io
@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from leyden import PROJECT, __version__
-from leyden.parent import end_with_parent
+from leyden.cli.parent_watch import end_with_parent
 
 COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
@@ -140,7 +140,7 @@ def main() -> None:
             checkpoint = CHECKPOINT_HELP[command == "fit"]
             print(COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint))
         case ["compare", *runs]:
-            from leyden.deploy.compare import main as compare
+            from leyden.runs.compare import main as compare
 
             sys.exit(compare(runs))
         case []:
@@ -151,7 +151,7 @@ def main() -> None:
             end_with_parent()
             _let_threads_sleep()
             gc.disable()  # nothing is garbage yet, and to look for it takes a sixth of the time of the imports
-            from leyden.main import main as run  # imports torch and lightning, some seconds
+            from leyden.cli.main import main as run  # imports torch and lightning, some seconds
 
             gc.freeze()  # nor will it be
             gc.enable()

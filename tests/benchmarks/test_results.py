@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from leyden import PROJECT
-from leyden.main import main
+from leyden.cli.main import main
 
 sys.path.append(str(PROJECT / "benchmarks"))  # as for the scripts themselves
 import classical

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from leyden.data.base import ArrayDataset
+from leyden.data.datamodules import ArrayDataset
 from leyden.data.digits import DIGITS_MEAN, DIGITS_STD, DigitsDataModule
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from leyden.data.base import ArrayDataModule
+from leyden.data.datamodules import ArrayDataModule
 from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
 
 

@@ -12,10 +12,10 @@ from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback
 
 from leyden import PROJECT
-from leyden.main import main
+from leyden.cli.main import main
 
-from ..reliability.conftest import Server, result, run_of, weights_hash
-from ..reliability.test_kills import FIT
+from ..checkpoints.test_kills import FIT
+from ..processes import Server, result, run_of, weights_hash
 
 pytestmark = pytest.mark.slow
 

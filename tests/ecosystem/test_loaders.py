@@ -25,14 +25,14 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToPILImage, v2
 
 from leyden import PROJECT
-from leyden.data.base import ArrayDataset
-from leyden.data.loading import LazyDataLoader
+from leyden.cli.main import main
+from leyden.data.array_loader import LazyDataLoader
+from leyden.data.datamodules import ArrayDataset
 from leyden.data.resumable import make_resumable, resumable_copy, seed_setup
-from leyden.data.sampling import ClassBalancedSampler, ResumableSampler
-from leyden.main import main
-from leyden.training.logs import logged_steps, rewind_metrics
+from leyden.data.samplers import ClassBalancedSampler, ResumableSampler
+from leyden.runs.metrics_logger import logged_steps, rewind_metrics
 
-from ..reliability.conftest import Server, result
+from ..processes import Server, result
 
 pytestmark = pytest.mark.slow
 

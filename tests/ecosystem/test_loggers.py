@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from leyden import PROJECT
-from leyden.main import main
+from leyden.cli.main import main
 
 pytestmark = pytest.mark.slow
 

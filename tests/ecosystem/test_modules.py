@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchmetrics.classification import MulticlassF1Score
 
 from leyden import PROJECT
-from leyden.deploy.predictions import PredictionWriter
-from leyden.main import main
+from leyden.callbacks.monitored_scores import mode_of
+from leyden.callbacks.prediction_writer import PredictionWriter
+from leyden.callbacks.training_monitor import batch_size
+from leyden.cli.main import main
 from leyden.models.conv_net import ConvNet
-from leyden.training.monitor import batch_size
-from leyden.training.scores import mode_of
 
 pytestmark = pytest.mark.slow
 
@@ -710,6 +710,6 @@ class Odd(ConvNet):
 
 def test_the_callbacks_of_classifiers_pass_over_what_is_no_logits() -> None:
     fit = ["fit", "--config", DIGITS, "--model", f"{__name__}.Odd", "--trainer.max_epochs", "1", "--name", "foreign"]
-    mirror = "--trainer.callbacks+=leyden.training.callbacks.MirrorAccuracy"
+    mirror = "--trainer.callbacks+=leyden.callbacks.flip_tta.FlipTTA"
     assert main([*fit, "--trainer.limit_train_batches", "3", mirror]) == 0
     assert not {"confusion.csv", "mistakes.png"} & {file.name for file in newest().iterdir()}

@@ -11,11 +11,11 @@ from jsonargparse import Namespace
 from torchvision import models
 
 from leyden import PROJECT
-from leyden.cli import CLI
+from leyden.cli.cli import CLI
+from leyden.cli.main import main
 from leyden.errors import UserError
-from leyden.main import main
+from leyden.runs.plain_config import plain_config
 from leyden.security import ALLOWED_PACKAGES
-from leyden.training.run_config import plain_config
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from leyden import PROJECT
-from leyden.main import main
+from leyden.cli.main import main
 
 pytestmark = pytest.mark.slow
 

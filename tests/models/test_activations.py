@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leyden import PROJECT
-from leyden.main import main
+from leyden.cli.main import main
 
 FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
     "Sigmoid": lambda x: 1 / (1 + math.e**-x),

@@ -11,15 +11,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchvision.io import read_image
 
+from leyden.callbacks.sample_grid import draw_samples
+from leyden.cli.main import main
+from leyden.cli.preflight import check_model_fits_data
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticClustersDataModule
-from leyden.deploy.samples import draw_samples
 from leyden.errors import UserError
-from leyden.main import main
 from leyden.models.gpt import GPT, DecoderLayer
 from leyden.models.image_gpt import ImageGPT
 from leyden.models.mlp import MLP
-from leyden.training.preflight import check_model_fits_data
 
 SMALL = {"embed_dim": 16, "num_layers": 2, "num_heads": 2}
 

@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric, Metric, MetricCollection, R2Score, SpearmanCorrCoef, classification, regression
 from torchmetrics.wrappers import BootStrapper
 
+from leyden.cli.main import main
 from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
 from leyden.errors import UserError
-from leyden.main import main
-from leyden.models.base import NetworkClassifier
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.mlp import MLP
 from leyden.models.objectives import metric_name
+from leyden.models.tasks import NetworkClassifier
 
 VECTORS = str(Path(__file__).parents[2] / "configs" / "mlp_vectors.yaml")
 IMAGES = str(Path(__file__).parents[2] / "configs" / "imagegpt_digits.yaml")

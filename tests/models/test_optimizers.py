@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.errors import UserError
-from leyden.models.base import NetworkClassifier
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.lr_schedules import WarmupCosine
 from leyden.models.mlp import MLP
+from leyden.models.tasks import NetworkClassifier
 
 Formula = Callable[[float, float, dict[str, float], int], float]  # weight, gradient, memory, step -> weight
 

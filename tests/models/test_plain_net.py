@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from leyden import PROJECT
+from leyden.cli.main import main
 from leyden.data.digits import DigitsDataModule
-from leyden.main import main
 from leyden.models.plain_net import DepthwiseSeparableConv2d, PlainNet, RowsToSequence
 
 MNIST: dict[str, Any] = {"input_shape": (1, 28, 28), "num_classes": 10}

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
 from leyden.errors import UserError
-from leyden.models.base import Classifier, NetworkClassifier
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.mlp import MLP
+from leyden.models.tasks import Classifier, NetworkClassifier
 
 
 def trainer(**options: Any) -> Trainer:
@@ -159,7 +159,7 @@ def test_a_python_run_reloads_with_weights_only(model: Classifier, again: dict[s
 def test_a_network_of_ones_own_is_trained_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from leyden.main import main
+    from leyden.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(
@@ -185,7 +185,7 @@ def scores_of_a_run(monkeypatch: pytest.MonkeyPatch, held: int, look: bool = Fal
             if look:
                 self.metrics("train")
 
-    monkeypatch.setattr("leyden.models.base.HELD_VALUES", held)
+    monkeypatch.setattr("leyden.models.tasks.HELD_VALUES", held)
     torch.manual_seed(0)
     model = Looking(input_shape=(10,), num_classes=10, optimizer=partial(torch.optim.SGD, lr=0.1))
     run = trainer(max_epochs=2)
@@ -219,7 +219,7 @@ def test_what_waits_for_the_metrics_stays_small(monkeypatch: pytest.MonkeyPatch)
         def on_train_batch_end(self, *_: Any) -> None:
             values.append(sum(output.numel() for output, _, _ in self._held.get("train", [])))
 
-    monkeypatch.setattr("leyden.models.base.HELD_VALUES", 1000)
+    monkeypatch.setattr("leyden.models.tasks.HELD_VALUES", 1000)
     trainer().fit(Looking(input_shape=(10,), num_classes=10), vectors())
     assert values == [640, 0, 640, 720]  # 64 x 10 a batch, emptied at 1 000; the last batch is of 8 samples
 

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 from torchvision.transforms import functional as transforms
 
-from leyden.data.base import Batch, ImageDataModule
+from leyden.data.datamodules import Batch, ImageDataModule
 from leyden.errors import UserError
 from leyden.models.backbones import build_backbone, load_weights
-from leyden.models.base import NetworkClassifier
+from leyden.models.tasks import NetworkClassifier
 from leyden.models.transfer import TransferClassifier
 
 SMALL = "shufflenet_v2_x0_5"  # 342 000 parameters, with batch-norm; its last layer is `fc`

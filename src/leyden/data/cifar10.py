@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from leyden.data.base import Batch, ImageDataModule
-from leyden.data.files import data_folder, download, read_verified, unpack
+from leyden.data.datamodules import Batch, ImageDataModule
+from leyden.data.download import data_folder, download, read_verified, unpack
 from leyden.errors import UserError
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)  # R, G, B over the 50 000 training images, in [0, 1]

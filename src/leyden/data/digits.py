@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from leyden.data.base import Batch, ImageDataModule
+from leyden.data.datamodules import Batch, ImageDataModule
 
 DIGITS_MEAN = 0.3052  # over the 1 437 training images enlarged to 28x28 pixels, in [0, 1]
 DIGITS_STD = 0.3252  # enlarging smooths: 0.3761 over the 8x8 originals, 0.32 to 0.33 for sizes of 16 and more

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from leyden.data.base import Batch, ImageDataModule
-from leyden.data.files import data_folder, download, read_verified
+from leyden.data.datamodules import Batch, ImageDataModule
+from leyden.data.download import data_folder, download, read_verified
 
 MNIST_MEAN = 0.1307  # over the 60 000 training images, in [0, 1]
 MNIST_STD = 0.3081

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, IterableDataset
 
-from leyden.data.loading import LazyDataLoader
-from leyden.data.sampling import ResumableSampler, derive_seed, run_seed, seed_generators
+from leyden.data.array_loader import LazyDataLoader
+from leyden.data.samplers import ResumableSampler, derive_seed, run_seed, seed_generators
 
 Source = LightningDataModule | LightningModule
 KEPT = (  # the arguments of a stock DataLoader that its resumable copy has as well

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from leyden.data.base import ArrayDataModule, Batch
-from leyden.data.sampling import derive_seed
+from leyden.data.datamodules import ArrayDataModule, Batch
+from leyden.data.samplers import derive_seed
 
 TEST_SIZE = 1000
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from leyden.models.base import Classifier
+from leyden.models.tasks import Classifier
 
 
 class ConvNet(Classifier):

@@ -9,8 +9,8 @@ from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MeanMetric, Metric
 
 from leyden.errors import UserError
-from leyden.models.base import Task
 from leyden.models.gpt import GPT, Cache
+from leyden.models.tasks import Task
 
 
 class BitsPerDimension(MeanMetric):
@@ -138,5 +138,5 @@ class ImageGPT(Task):
         return self.dequantize(tokens[:, 1:])
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Return nothing: what this model has to say are new images, for `leyden.deploy.samples.SampleWriter`."""
+        """Return nothing: `leyden.callbacks.sample_grid.SampleWriter` draws new images instead."""
         return {}

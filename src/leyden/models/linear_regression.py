@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from leyden.models.base import Regressor
+from leyden.models.tasks import Regressor
 
 
 class LinearRegression(Regressor):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from leyden.models.base import Classifier
+from leyden.models.tasks import Classifier
 
 
 class MLP(Classifier):

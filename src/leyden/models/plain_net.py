@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from leyden.models.base import Classifier
+from leyden.models.tasks import Classifier
 
 # torch's order: in_channels, out_channels, kernel_size, stride, padding, dilation
 Convolution = Callable[[int, int, int, int, str, int], nn.Module]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from leyden.errors import UserError
-from leyden.models.base import Classifier
+from leyden.models.tasks import Classifier
 
 
 class RecurrentNetwork(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leyden.models.base import Classifier
+from leyden.models.tasks import Classifier
 
 
 class BasicBlock(nn.Module):

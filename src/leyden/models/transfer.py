@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from leyden.errors import UserError
 from leyden.models.backbones import build_backbone, load_weights, named_weights
-from leyden.models.base import Classifier
+from leyden.models.tasks import Classifier
 
 
 class TransferClassifier(Classifier):

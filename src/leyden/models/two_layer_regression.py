@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from leyden.models.base import Regressor
+from leyden.models.tasks import Regressor
 
 
 class TwoLayerRegression(Regressor):

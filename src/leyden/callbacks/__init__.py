@@ -1,0 +1,1 @@
+"""What the Trainer calls while it trains and evaluates."""

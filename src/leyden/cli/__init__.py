@@ -1,0 +1,1 @@
+"""The command line: parsing, checks before training, one-line errors and exit codes."""

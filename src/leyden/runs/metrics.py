@@ -1,0 +1,84 @@
+"""What the files of a run's directory say, read without torch."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+PALETTE = [  # told apart by the colour-blind as well (Okabe and Ito, 2008), the darkest first
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+]
+
+
+def run_title(directory: Path) -> str:
+    """Return what a run is called in pictures: its experiment and its time."""
+    return f"{directory.parent.name} {directory.name}"
+
+
+def is_evaluation(directory: Path) -> bool:
+    """Say whether a run's directory is that of `leyden validate`, `test` or `predict`, by its name."""
+    return re.search(r"_(validate|test|predict)(-\d+)?$", directory.name) is not None
+
+
+def read_rows(file: Path) -> dict[int, dict[str, float]]:
+    """Read a `metrics.csv` into {step: {name: value}}, `epoch` among the names where the row has one.
+
+    Cells that are empty or hold no number are left out, and so are rows that a kill has left incomplete.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            if None in row or None in row.values():  # more or fewer cells than the header
+                continue
+            cells = {name: number for name, cell in row.items() if (number := _number(cell)) is not None}
+            step = cells.pop("step", None)
+            if step is not None:
+                steps.setdefault(int(step), {}).update(cells)
+    return steps
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def read_metrics(file: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Read a `metrics.csv` into {metric: (epochs, values)}.
+
+    A row without an epoch, as some callbacks log, takes that of the next row that has one, or else of the one before;
+    where no row has one, there is nothing to draw over.
+    """
+    rows = [row for _, row in sorted(read_rows(file).items())]
+    epoch = None
+    for row in [*reversed(rows), *rows]:  # filled from behind, then what is left at the end from before
+        epoch = row.setdefault("epoch", epoch) if epoch is not None else row.get("epoch")
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "epoch" and "epoch" in row:
+                epochs, values = curves.setdefault(name, ([], []))
+                epochs.append(row["epoch"])
+                values.append(value)
+    return curves
+
+
+def best_scores(checkpoint: Any, directory: Path) -> dict[str, float]:
+    """Return the scores, and the `epoch`, with which the best checkpoint was saved; nothing where none is known.
+
+    Args:
+        checkpoint: The ModelCheckpoint that saved it.
+        directory: The run's directory; without `metrics.csv` in it, only the one score is known that decided.
+    """
+    if getattr(checkpoint, "best_model_score", None) is None:
+        return {}
+    best, monitor, file = float(checkpoint.best_model_score), str(checkpoint.monitor), directory / "metrics.csv"
+    rows = read_rows(file).values() if file.exists() else ()
+    return next((row for row in rows if row.get(monitor) == best), {monitor: best})

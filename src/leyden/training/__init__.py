@@ -1,1 +1,0 @@
-"""What happens around a step: run directories, callbacks, checkpoint files."""
