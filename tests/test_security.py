@@ -19,7 +19,7 @@ from leyden.cli.main import main
 from leyden.data.download import unpack
 from leyden.errors import UserError
 from leyden.models.conv_net import ConvNet
-from leyden.security import check_words, check_yaml
+from leyden.security import check_command, check_yaml
 
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 SHORT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
@@ -216,18 +216,10 @@ def test_appending_to_a_list_and_aliases_are_no_repetition() -> None:
 
 # --- keys and tokens ----------------------------------------------------------------------------------------------
 
-SECRETS = [  # no real ones, each of its kind's form
+SECRETS = [  # not real; each has the form of a W&B API key
     HEX[:40],
     f"local-{HEX[:40]}",
     "wandb_v1_" + HEX,
-    "ghp_" + "aB3" * 12,
-    "github_pat_" + HEX,
-    "hf_" + "aB3" * 12,
-    "sk-proj-" + "aB3" * 12,
-    "AKIA" + "ABCD" * 4,
-    "-----BEGIN OPENSSH PRIVATE KEY-----",
-    "Authorization: Bearer " + "aB3" * 12,
-    "https://user:hunter22@example.org/data",
 ]
 SECRET_KEYS = ["api_key", "wandb_api_key", "token", "hf_token", "password", "client_secret"]
 HARMLESS = [
@@ -247,7 +239,7 @@ HARMLESS = [
 def test_a_value_that_looks_like_a_key_is_refused_and_not_repeated(secret: str) -> None:
     for words in (["--name", secret], [f"--name={secret}"], [f"--{secret}"], [f'--data={{"root": "{secret}"}}']):
         with pytest.raises(UserError, match="looks like") as error:
-            check_words(words)
+            check_command(words)
         assert secret.split("@")[0][-12:] not in str(error.value)
     for content in ({"data": {"init_args": {"root": secret}}}, {secret: {"a": 1}}, {"trainer": [{"b": [secret]}]}):
         with pytest.raises(UserError, match="looks like") as error:
@@ -259,7 +251,7 @@ def test_a_value_that_looks_like_a_key_is_refused_and_not_repeated(secret: str) 
 def test_a_key_that_is_named_like_a_secret_is_refused(key: str) -> None:
     for words in ([f"--data.{key}", "hunter22"], [f"--{key}=hunter22"], ["--data", f'{{"{key}": "hunter22"}}']):
         with pytest.raises(UserError, match=key) as error:
-            check_words(words)
+            check_command(words)
         assert "hunter22" not in str(error.value)
 
 
@@ -300,7 +292,7 @@ def test_a_key_of_the_environment_is_refused_as_a_value_whatever_its_form(
     assert "the value of MY_SERVICE_API_KEY" in said
     assert "horse" not in said
     monkeypatch.delenv("MY_SERVICE_API_KEY")
-    check_words(["--name", "run of correct horse battery staple"])
+    check_command(["--name", "run of correct horse battery staple"])
 
 
 def test_a_secret_that_a_checkpoint_remembers_goes_no_further(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jsonargparse
 import yaml
@@ -26,31 +25,22 @@ ALLOWED_PACKAGES = [
     "torchmetrics",
     "torchvision",
 ]
-jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_PACKAGES)
 
 SECRET_NAME = re.compile(
     r"(^|_)(api_?key|access_?key|private_?key|password|passwd|secret|credentials?|"
     r"(access|api|auth|bearer|refresh|hf|github|gitlab|wandb)_token)$|^token$",  # a model may have a `pad_token`
     re.IGNORECASE,
 )
-SECRETS = {  # what they are called, and what they look like wherever they stand
-    "a W&B API key": r"\bwandb_v\d+_\w{16,}",
-    "a GitHub token": r"\b(gh[oprsu]_[A-Za-z0-9]{30,}|github_pat_\w{20,})",
-    "a GitLab token": r"\bglpat-[\w-]{20,}",
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
-    "an API key": r"(?<![\w-])sk-[\w-]{20,}",
-    "an AWS key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a Google API key": r"\bAIza[\w-]{35}",
-    "a Slack token": r"\bxox[abeprs]-[\w-]{10,}",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
-    "a bearer token": r"(?i:bearer)\s+[\w.~+/-]{20,}",
-    "a JSON web token": r"\beyJ[\w-]{10,}\.[\w-]{10,}\.",
-    "an address with a password": r"://[^/\s:@]+:[^/\s@]+@",
-}
+WANDB_KEY = re.compile(r"\bwandb_v\d+_\w{16,}")
 # W&B's older keys are 40 hexadecimal digits, as is a git commit: such a value is refused where it stands alone, unless
 # its key says that it is a checksum or a commit. Checksums of other lengths (md5, sha256) are never taken for keys.
 HEX_KEY = re.compile(r"(?<![\w./-])(local-)?[0-9a-f]{40}(?![\w./-])")
 CHECKSUM_NAME = re.compile(r"(^|[._])(commit|sha1?|rev|revision|hash|digest|checksums?)([._]|$)", re.IGNORECASE)
+
+
+def restrict_imports() -> None:
+    """Let configurations and checkpoints import from `ALLOWED_PACKAGES` only, in this process from now on."""
+    jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_PACKAGES)
 
 
 def check_environment() -> None:
@@ -64,21 +54,21 @@ def check_environment() -> None:
         raise UserError(f"{name} lets a checkpoint run code: `unset {name}`")
 
 
-def check_words(words: Iterable[str]) -> None:
+def check_command(args: Iterable[str]) -> None:
     """Refuse flags that hold a key or token, name an address as checkpoint, or let code in checkpoints run.
 
     Args:
-        words: The words after `leyden`, before anything parses them and could print them in an error.
+        args: The arguments of `leyden`, before anything parses them and could print them in an error.
 
     Raises:
         UserError: There is such a flag.
     """
     _environment_secrets.cache_clear()
     key = ""
-    for word in words:
-        value = word
-        if word.startswith("-"):
-            name, _, value = word.partition("=")
+    for arg in args:
+        value = arg
+        if arg.startswith("-"):
+            name, _, value = arg.partition("=")
             key = name.lstrip("-")
             for text in (name, key):  # a private key begins with dashes itself
                 _check_secret("the command line", "", text)
@@ -88,19 +78,18 @@ def check_words(words: Iterable[str]) -> None:
         check_yaml(value, "the command line")
 
 
-def check_loading(config: jsonargparse.Namespace, has_checkpoint: bool) -> None:
+def check_loading(config: jsonargparse.Namespace) -> None:
     """Refuse a configuration that names a checkpoint itself or lets code in checkpoints run.
 
     Args:
         config: The resolved configuration of the subcommand.
-        has_checkpoint: Whether the command line names a checkpoint, which wins over the configuration and was checked.
 
     Raises:
         UserError: It does.
     """
     if config.weights_only is not True:
         raise UserError(f"weights_only is {config.weights_only}, which lets a checkpoint run code: leave it out")
-    if config.ckpt_path is not None and not has_checkpoint:
+    if config.ckpt_path is not None:
         raise UserError("a configuration names ckpt_path: take it out, and give --ckpt_path on the command line")
 
 
@@ -184,9 +173,8 @@ def _check_secret(place: str, key: str, value: str) -> None:
 
 
 def _kind_of_secret(key: str, value: str) -> str | None:
-    for kind, pattern in SECRETS.items():
-        if re.search(pattern, value):
-            return kind
+    if WANDB_KEY.search(value):
+        return "a W&B API key"
     if HEX_KEY.search(value) and not CHECKSUM_NAME.search(key):
         return "a W&B API key (40 hexadecimal digits; a key that names a commit or checksum may have them)"
     for name, secret in _environment_secrets().items():
@@ -199,13 +187,3 @@ def _kind_of_secret(key: str, value: str) -> str | None:
 def _environment_secrets() -> dict[str, str]:
     """Return the environment variables that hold a secret by their name, and one long enough to be one."""
     return {name: text for name, text in os.environ.items() if SECRET_NAME.search(name) and len(text) >= 16}
-
-
-def _strict_loader(text: str) -> Any:
-    """Load YAML as jsonargparse does, after checking it: every file and every flag comes through here."""
-    check_yaml(text, "a configuration")
-    return _loader(text)
-
-
-_loader = jsonargparse.get_loader("yaml")
-jsonargparse.set_loader("yaml", _strict_loader, exceptions=(yaml.YAMLError,))

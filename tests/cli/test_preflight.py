@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from leyden import PROJECT
-from leyden.cli import preflight
+from leyden.cli import check_hardware, preflight
 from leyden.cli.main import main
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticRegressionDataModule
@@ -264,7 +264,7 @@ def test_a_run_on_two_nodes_says_what_it_waits_for_and_where_and_how_long(
     for name, value in {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     strategy = DDPStrategy(timeout=timedelta(minutes=5))
-    preflight.announce_nodes(Trainer(num_nodes=2, devices=1, accelerator="cpu", strategy=strategy, logger=False))
+    check_hardware.announce_nodes(Trainer(num_nodes=2, devices=1, accelerator="cpu", strategy=strategy, logger=False))
     line = capsys.readouterr().out
     for part in ("node 1 waits at 10.0.0.7:29500", "2 nodes", "0:05:00"):
         assert part in line

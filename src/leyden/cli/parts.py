@@ -5,11 +5,11 @@ import traceback
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from leyden.cli.messages import explain, reason
+from leyden.cli.messages import reason
 from leyden.errors import RunError, UserError
 
 MISCONFIGURED = (  # what Lightning says of a module or of data by another exception than its own
@@ -19,49 +19,13 @@ MISCONFIGURED = (  # what Lightning says of a module or of data by another excep
 )
 
 
-class Constructor:
-    """Construct the classes that a configuration names, and remember which of them raised what.
-
-    jsonargparse tries one type after the other where an option may be of several, and reports why the first one did
-    not do: a logger's own error is in the text of that report, but not among its causes.
-    """
-
-    def __init__(self) -> None:
-        self.failures: list[tuple[type, Exception]] = []
-
-    def __call__(self, class_type: type, *args: Any, **kwargs: Any) -> Any:
-        """Return an instance of a class."""
-        try:
-            return class_type(*args, **kwargs)
-        except Exception as error:
-            self.failures.append((class_type, error))
-            raise
-
-    def failure(self, report: BaseException) -> UserError:
-        """Return in one line why jsonargparse could not make the classes."""
-        causes = [report]
-        while (cause := causes[-1].__cause__) is not None:
-            causes.append(cause)
-        text = " ".join(str(report).split())
-        failed: list[tuple[type, BaseException]] = [*self.failures]
-        failed.sort(key=lambda failure: failure[1] not in causes)
-        failed = [(part, error) for part, error in failed if error in causes or " ".join(str(error).split()) in text]
-        for owner in _owners(causes[-1]):
-            if isinstance(owner, (LightningModule, LightningDataModule)):  # which Lightning constructs itself
-                failed.append((type(owner), causes[-1]))
-        for error in (*causes, *(error for _, error in failed)):
-            if isinstance(error, UserError):
-                return error
-        return UserError(named(*failed[0])) if failed else UserError(explain(report, ()))
-
-
 def part_fault(error: Exception) -> UserError | RunError | None:
     """Return the one line for what an optimizer, a schedule, a dataset or Lightning itself raised.
 
     Returns:
         A `UserError` before the first step, a `RunError` after it; None where the error is of another kind.
     """
-    owners = _owners(error)
+    owners = owners_of(error)
     report = "".join(traceback.format_exception(error))
     if owners and isinstance(owners[-1], (Optimizer, LRScheduler)):
         line = named(type(owners[-1]), error)
@@ -89,7 +53,7 @@ def named(part: type, error: BaseException) -> str:
     return said if said.startswith(part.__name__) else f"{part.__name__}: {said}"
 
 
-def _owners(error: BaseException) -> list[Any]:
+def owners_of(error: BaseException) -> list[Any]:
     """Return the objects whose methods an exception went through, the one that raised it last."""
     frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
     return [variables["self"] for variables in frames if "self" in variables]

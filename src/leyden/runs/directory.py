@@ -141,3 +141,8 @@ def has_checkpoint(run: Path) -> bool:
 def run_directory(trainer: Trainer) -> Path:
     """Return the run's directory, rank 0's on all ranks (a collective call: every rank must make it)."""
     return Path(trainer.strategy.broadcast(trainer.default_root_dir))
+
+
+def short_path(path: str | Path) -> str:
+    """Return a path relative to the current directory where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)

@@ -1,0 +1,50 @@
+"""Construct the classes that a configuration names."""
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from leyden.cli.messages import explain
+from leyden.cli.parts import named, owners_of
+from leyden.cli.run import Run
+from leyden.errors import UserError
+
+
+class Constructor:
+    """Construct the classes that a configuration names, and record which of them raised what.
+
+    Where an option may be of several types, jsonargparse tries one after the other and reports why the first one
+    failed: the error of a logger is in the text of that report, but not among its causes.
+
+    Args:
+        run: The run, which fills in its directory.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.failures: list[tuple[type, Exception]] = []
+
+    def __call__(self, class_type: type, *args: Any, **kwargs: Any) -> Any:
+        """Return an instance of a class."""
+        try:
+            return class_type(*args, **self.run.fill_in(class_type, kwargs))
+        except Exception as error:
+            self.failures.append((class_type, error))
+            raise
+
+    def failure(self, report: BaseException) -> UserError:
+        """Return in one line why jsonargparse could not construct the classes."""
+        causes = [report]
+        while (cause := causes[-1].__cause__) is not None:
+            causes.append(cause)
+        text = " ".join(str(report).split())
+        failed: list[tuple[type, BaseException]] = [*self.failures]
+        failed.sort(key=lambda failure: failure[1] not in causes)
+        failed = [(part, error) for part, error in failed if error in causes or " ".join(str(error).split()) in text]
+        for owner in owners_of(causes[-1]):
+            if isinstance(owner, (LightningModule, LightningDataModule)):  # which Lightning constructs itself
+                failed.append((type(owner), causes[-1]))
+        for error in (*causes, *(error for _, error in failed)):
+            if isinstance(error, UserError):
+                return error
+        return UserError(named(*failed[0])) if failed else UserError(explain(report, ()))
