@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from leyden import PROJECT
-from leyden.__main__ import _let_threads_sleep
+from leyden.__main__ import _limit_spinning
 
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 SHORT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
@@ -41,7 +41,7 @@ def test_idle_threads_sleep_unless_the_user_has_chosen_how_they_wait(
         monkeypatch.delenv(name)
     if chosen is not None:
         monkeypatch.setenv(chosen, "7")
-    _let_threads_sleep()
+    _limit_spinning()
     assert os.environ.get(POLICY) == {None: "PASSIVE", POLICY: "7"}.get(chosen)
     assert os.environ.get("GOMP_SPINCOUNT") == {None: "10000", "GOMP_SPINCOUNT": "7"}.get(chosen)
 

@@ -192,21 +192,21 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(text: str, refused: C
     Path("mine.yaml").write_text(text)
     key, first, second = TWICE[text]
     said = refused("fit", "--config", DIGITS, "--config", "mine.yaml")
-    assert f"mine.yaml: key `{key}` stands in line {first} and again in line {second}" in said
+    assert f"mine.yaml: duplicate key `{key}`, in lines {first} and {second}" in said
 
 
 def test_a_key_that_stands_twice_is_refused_wherever_yaml_is_read(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Path("trainer.yaml").write_text("max_epochs: 1\nmax_epochs: 2\n")
-    assert "`max_epochs` stands in line 1" in refused("fit", "--config", DIGITS, "--trainer", "trainer.yaml")
+    assert "duplicate key `max_epochs`, in lines 1" in refused("fit", "--config", DIGITS, "--trainer", "trainer.yaml")
     optimizer = '{"class_path": "torch.optim.SGD", "init_args": {"lr": 1, "lr": 2}}'
-    assert "`lr` stands in line 1" in refused("fit", "--config", DIGITS, "--model.optimizer", optimizer)
+    assert "duplicate key `lr`, in lines 1" in refused("fit", "--config", DIGITS, "--model.optimizer", optimizer)
     (tmp_path / "configs").mkdir()
     defaults = (PROJECT / "configs" / "defaults.yaml").read_text()
     (tmp_path / "configs" / "defaults.yaml").write_text(f"{defaults}\nseed_everything: 1\n")
     monkeypatch.setattr("leyden.cli.cli.PROJECT", tmp_path)
-    assert "`seed_everything` stands in line" in refused("fit", "--config", DIGITS)
+    assert "duplicate key `seed_everything`, in lines" in refused("fit", "--config", DIGITS)
 
 
 def test_appending_to_a_list_and_aliases_are_no_repetition() -> None:

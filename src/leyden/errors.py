@@ -1,16 +1,15 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The two exceptions that end a command with one line instead of a traceback."""
 
 
 class UserError(Exception):
-    """A mistake that its user can mend.
+    """A mistake that the user can correct.
 
-    The message is one line that says what is wrong and what to do. The command line prints it without a
-    traceback and exits with code 2.
+    The message is one line that says what is wrong and what to do. The command line prints it and exits with code 2.
     """
 
 
 class RunError(Exception):
-    """A fault that ends a run, not by its user's mistake.
+    """A fault that ends a run and is not a mistake of the user.
 
-    The command line prints its one line without a traceback and exits with code 1. What was saved before is kept.
+    The message is one line. The command line prints it and exits with code 1; everything saved before is kept.
     """

@@ -6,8 +6,11 @@ changes what it relies on.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch.distributed.constants import default_pg_timeout
 
 
 @contextmanager
@@ -24,3 +27,19 @@ def loaders_not_called() -> Iterator[None]:
         yield
     finally:
         LightningDataModule.__str__ = original  # type: ignore[method-assign]
+
+
+def starts_by_multiprocessing(trainer: Trainer) -> bool:
+    """Return whether the strategy spawns or forks its processes, instead of starting a command for each.
+
+    `DDPStrategy` keeps its `start_method` in a private attribute, and the class of its launcher has no public name.
+    """
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def rendezvous_timeout(trainer: Trainer) -> timedelta:
+    """Return how long the processes of a run wait for each other at the start.
+
+    Strategies take a `timeout`, but keep it in a private attribute; None is torch's default.
+    """
+    return getattr(trainer.strategy, "_timeout", None) or default_pg_timeout

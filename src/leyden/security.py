@@ -1,6 +1,6 @@
-"""What a configuration or a checkpoint may not do: run foreign code, hide a key in a file, say a thing twice.
+"""What configurations and checkpoints may not do: run foreign code, contain secrets, repeat a key.
 
-`SECURITY.md` says what is promised and which test holds it.
+`SECURITY.md` states what is promised and which test holds each promise.
 """
 
 import os
@@ -32,8 +32,8 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 WANDB_KEY = re.compile(r"\bwandb_v\d+_\w{16,}")
-# W&B's older keys are 40 hexadecimal digits, as is a git commit: such a value is refused where it stands alone, unless
-# its key says that it is a checksum or a commit. Checksums of other lengths (md5, sha256) are never taken for keys.
+# Older W&B keys are 40 hexadecimal digits, like a git commit: such a value is refused unless the name of its key says
+# that it is a checksum or a commit. Checksums of other lengths (md5, sha256) are accepted.
 HEX_KEY = re.compile(r"(?<![\w./-])(local-)?[0-9a-f]{40}(?![\w./-])")
 CHECKSUM_NAME = re.compile(r"(^|[._])(commit|sha1?|rev|revision|hash|digest|checksums?)([._]|$)", re.IGNORECASE)
 
@@ -44,13 +44,13 @@ def restrict_imports() -> None:
 
 
 def check_environment() -> None:
-    """Refuse an environment in which torch would run the code in a checkpoint.
+    """Refuse an environment variable with which torch would run the code in a checkpoint.
 
     Raises:
-        UserError: It is such a one.
+        UserError: It is set.
     """
     name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    if os.environ.get(name, "0").lower() in ("1", "y", "yes", "true"):  # what torch takes for true
+    if os.environ.get(name, "0").lower() in ("1", "y", "yes", "true"):  # what torch reads as true
         raise UserError(f"{name} lets a checkpoint run code: `unset {name}`")
 
 
@@ -61,7 +61,7 @@ def check_command(args: Iterable[str]) -> None:
         args: The arguments of `leyden`, before anything parses them and could print them in an error.
 
     Raises:
-        UserError: There is such a flag.
+        UserError: A flag is refused; the message does not repeat a secret.
     """
     _environment_secrets.cache_clear()
     key = ""
@@ -70,7 +70,7 @@ def check_command(args: Iterable[str]) -> None:
         if arg.startswith("-"):
             name, _, value = arg.partition("=")
             key = name.lstrip("-")
-            for text in (name, key):  # a private key begins with dashes itself
+            for text in (name, key):  # a secret may begin with dashes
                 _check_secret("the command line", "", text)
         _check_secret("the command line", key, value)
         if key == "ckpt_path" and "://" in value:
@@ -85,21 +85,21 @@ def check_loading(config: jsonargparse.Namespace) -> None:
         config: The resolved configuration of the subcommand.
 
     Raises:
-        UserError: It does.
+        UserError: The configuration is refused.
     """
     if config.weights_only is not True:
         raise UserError(f"weights_only is {config.weights_only}, which lets a checkpoint run code: leave it out")
     if config.ckpt_path is not None:
-        raise UserError("a configuration names ckpt_path: take it out, and give --ckpt_path on the command line")
+        raise UserError("a configuration names ckpt_path: remove it, and give --ckpt_path on the command line")
 
 
 def check_file(path: str) -> None:
-    """Refuse a configuration file that is not YAML, has a key twice or holds a secret.
+    """Refuse a configuration file that is not YAML, has a duplicate key or contains a secret.
 
-    A file that cannot be read is passed over: the parser says what is wrong with it.
+    A file that cannot be read is ignored here: the parser reports it.
 
     Raises:
-        UserError: There is something to refuse.
+        UserError: The file is refused.
     """
     with suppress(OSError, UnicodeDecodeError):
         text = Path(path).read_text(encoding="utf-8")
@@ -107,23 +107,23 @@ def check_file(path: str) -> None:
             _check_nodes(text, path)
         except yaml.MarkedYAMLError as error:  # the parser would not name the file
             mark, problem, lines = error.problem_mark, error.problem, text.splitlines()
-            line = min(mark.line if mark is not None else 0, len(lines) - 1)  # it may be behind the last one
+            line = min(mark.line if mark is not None else 0, len(lines) - 1)  # it may be after the last line
             if "\t" in lines[line]:
-                problem = "a tab, where YAML wants spaces"
+                problem = "a tab, where YAML requires spaces"
             raise UserError(f"{path}, line {line + 1}: {problem}") from error
 
 
 def check_yaml(text: str, place: str) -> None:
-    """Refuse YAML in which a mapping has a key twice, or something looks like a secret.
+    """Refuse YAML with a duplicate key, or with a value that looks like a secret.
 
     Args:
-        text: The YAML; what is none is left alone.
-        place: Where it is from, for the message.
+        text: The YAML; other text is ignored.
+        place: Its source, for the message.
 
     Raises:
-        UserError: It has.
+        UserError: The YAML is refused.
     """
-    with suppress(yaml.YAMLError):  # the parser says what is wrong with it
+    with suppress(yaml.YAMLError):  # the parser reports it
         _check_nodes(text, place)
 
 
@@ -134,12 +134,12 @@ def _check_nodes(text: str, place: str) -> None:
 
 
 def _pairs(root: yaml.Node | None, place: str) -> Iterator[tuple[str, str]]:
-    """Yield each scalar with its dotted key, and each key with that of its mapping."""
+    """Yield each scalar with its dotted key, and each key with the dotted key of its mapping."""
     todo = [("", root)]
     seen: set[int] = set()
     while todo:
         path, node = todo.pop()
-        if node is None or id(node) in seen:  # an alias may point at what holds it
+        if node is None or id(node) in seen:  # an alias may point at a node that contains it
             continue
         if isinstance(node, yaml.ScalarNode):
             yield path, "" if node.tag.endswith((":null", ":bool")) else node.value
@@ -153,13 +153,13 @@ def _pairs(root: yaml.Node | None, place: str) -> Iterator[tuple[str, str]]:
             name, line = str(key.value), key.start_mark.line + 1
             yield path, name
             if name in lines:
-                raise UserError(f"{place}: key `{name}` stands in line {lines[name]} and again in line {line}")
+                raise UserError(f"{place}: duplicate key `{name}`, in lines {lines[name]} and {line}")
             lines[name] = line
             todo.append((f"{path}.{name}".lstrip("."), value))
 
 
 def _check_secret(place: str, key: str, value: str) -> None:
-    """Refuse a value that looks like a secret, or whose key says that it is one, and never print it."""
+    """Refuse a value that looks like a secret or whose key is named like one, without printing it."""
     name = key.rpartition(".")[2]
     kind = _kind_of_secret(key, value)
     if kind is None and SECRET_NAME.search(name) and value not in ("", "null", "true", "false"):
@@ -167,7 +167,7 @@ def _check_secret(place: str, key: str, value: str) -> None:
     if kind is not None:
         where = f"{place}: {key}" if key else place
         raise UserError(
-            f"{where} holds what looks like {kind}, which would be written into the run: take it out, and "
+            f"{where} contains what looks like {kind}, which would be written into the run: remove it, and "
             "keep it in an environment variable, such as WANDB_API_KEY"
         )
 
@@ -185,5 +185,5 @@ def _kind_of_secret(key: str, value: str) -> str | None:
 
 @cache
 def _environment_secrets() -> dict[str, str]:
-    """Return the environment variables that hold a secret by their name, and one long enough to be one."""
+    """Return the environment variables that are named like a secret and have at least 16 characters."""
     return {name: text for name, text in os.environ.items() if SECRET_NAME.search(name) and len(text) >= 16}

@@ -187,7 +187,7 @@ def test_a_resume_on_a_full_disk_leaves_the_rows_whole(tmp_path: Path) -> None:
     assert file.read_text() == before
     assert list(tmp_path.iterdir()) == [file]
     assert (
-        str(known_fault(caught.value)) == f"cannot write {file} (File too large): make room, or choose another folder"
+        str(known_fault(caught.value)) == f"cannot write {file} (File too large): free space, or choose another folder"
     )
 
 

@@ -53,7 +53,7 @@ MISTAKES = {  # the words after `leyden fit --config configs/convnet_digits.yaml
     "--model torchvision.models.resnet18": ["--model NetworkClassifier --model.network torchvision.models.resnet18"],
     "--data MNIST": ["MNIST", "did you mean `MNISTDataModule`"],
     "--model.lr_scheduler ReduceLROnPlateau": ["lightning.pytorch.cli.ReduceLROnPlateau: write one of them in full"],
-    "--model.optimizer.lr fast": ["model.optimizer.lr is fast, but wants float"],
+    "--model.optimizer.lr fast": ["model.optimizer.lr is fast, but must be float"],
     "--seed_everything 4294967296": ["seed_everything is 4294967296", "from 0 to 4294967295"],
     "--seed_everything -1": ["seed_everything is -1", "from 0 to 4294967295"],
     "--seed_everything true": ["seed_everything is True", "from 0 to 4294967295"],
@@ -149,7 +149,7 @@ PART_MISTAKES = {
     f"{NETWORK}.broken_name.Net": ["broken_name.py, line 1: NameError: name 'undefined_name' is not defined"],
     f"{NETWORK}.parts.Net": ["model.network: Net needs `width`: --model.network.width VALUE"],
     f"{NETWORK}.parts.Net --model.network.width 3": ["error: Net: width must be even"],
-    f"{NETWORK}.parts.Net --model.network.width wide": ["model.network.width is wide, but wants int"],
+    f"{NETWORK}.parts.Net --model.network.width wide": ["model.network.width is wide, but must be int"],
     "--model my_parts.parts.Net": ["--model NetworkClassifier --model.network my_parts.parts.Net"],
     "--trainer.callbacks+=my_parts.parts.MyCallback": ["error: MyCallback: KeyError: 'label'"],
     "--trainer.logger+=my_parts.parts.MyLogger --trainer.logger.save_dir=.": ["error: MyLogger: the server does"],
@@ -256,7 +256,7 @@ def test_no_command_and_an_unknown_one_are_refused_without_importing_torch() -> 
     for words, reason in ((["fot"], "no command `fot`"), ([], "a command is missing")):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr.startswith(f"error: {reason}; there are fit, validate, test, predict")
+        assert done.stderr.startswith(f"error: {reason}; the commands are fit, validate, test, predict")
         assert len(done.stderr.splitlines()) == 1
 
 

@@ -125,6 +125,6 @@ def test_a_network_of_several_outputs_is_refused(cifar10_root: Path, capfd: pyte
     words += ["--model=NetworkClassifier", "--model.network=torchvision.models.googlenet"]
     words += ["--model.network.dict_kwargs.num_classes=10", "--model.network.dict_kwargs.init_weights=false"]
     assert main(words) == 2
-    assert "returns GoogLeNetOutputs, and must return one tensor" in capfd.readouterr().err
+    assert "returns GoogLeNetOutputs, but must return one tensor" in capfd.readouterr().err
     assert main([*words, "--model.network.dict_kwargs.aux_logits=false"]) == 0
     assert torch.load(next(Path("runs").rglob("best.ckpt")), weights_only=True)["global_step"] == 1

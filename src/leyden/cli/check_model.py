@@ -1,4 +1,4 @@
-"""Whether the model takes the data: trial forward passes before a run."""
+"""Check that the model fits the data, by a forward pass before the run."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def check_output(model: LightningModule, data: LightningDataModule | None, outpu
     """
     if not isinstance(output, torch.Tensor):
         raise UserError(
-            f"the network of {type(model).__name__} returns {type(output).__name__}, and must return one tensor; "
+            f"the network of {type(model).__name__} returns {type(output).__name__}, but must return one tensor; "
             "GoogLeNet and Inception of torchvision do with aux_logits: false"
         )
     wanted = target_shape(model, data)
@@ -84,9 +84,9 @@ def check_output(model: LightningModule, data: LightningDataModule | None, outpu
 
 
 def first_samples(loader: Loader, trainer: Trainer) -> Any:
-    """Return the first two training samples as a batch, or one where an epoch ends with a batch of one.
+    """Return the first two training samples as a batch, or one sample where an epoch ends with a batch of one.
 
-    The whole order is drawn for that, and every index in it checked.
+    This draws the order of the whole epoch and checks every index.
     """
     indices = next(iter(loader.batch_sampler))  # type: ignore[arg-type]
     whole_epoch = trainer.limit_train_batches == 1.0 and trainer.max_steps == -1
@@ -96,9 +96,13 @@ def first_samples(loader: Loader, trainer: Trainer) -> Any:
 
 
 def check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: Any) -> None:
-    """Take real samples through augmentation, normalisation, network and loss, as a training step does."""
+    """Pass real samples through augmentation, normalisation, network and loss, as a training step does.
+
+    Raises:
+        UserError: A part raises, or the loss is not finite.
+    """
     batch = data.transfer_batch_to_device(batch, model.device, 0)
-    copies = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch-norm counts on these instead
+    copies = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch-norm updates these instead
     try:
         x, y = model.inputs_and_targets(*data.on_after_batch_transfer(batch, 0))
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
@@ -116,6 +120,6 @@ def check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: 
         raise UserError(f"{pair} ({reason}){fix}") from error
     if not loss.isfinite():
         raise UserError(
-            f"the loss of the first training samples is {loss.item()} before any step: look for numbers that are not "
+            f"the loss of the first training samples is {loss.item()} before any step: look for values that are not "
             "finite in the data or in the initial weights"
         )

@@ -1,4 +1,4 @@
-"""Optimizer and schedule, built and stepped once before a run."""
+"""Build the optimizer and the schedule before a run, and step the schedule to its end."""
 
 import inspect
 import logging
@@ -25,11 +25,11 @@ def check_optimizer(trainer: Trainer, model: LightningModule, batches: int | Non
 
     Args:
         trainer: The Trainer.
-        model: The model; one with a `configure_optimizers` of its own is not checked.
-        batches: Training batches of an epoch; None where they are not known.
+        model: The model; it is not checked where it overrides `configure_optimizers`.
+        batches: Number of training batches in an epoch; None if not known.
 
     Raises:
-        UserError: Optimizer or schedule cannot be built, or the schedule cannot be stepped as often as the run will.
+        UserError: The optimizer or the schedule cannot be built, or the schedule ends before the run.
     """
     if not isinstance(model, Task) or type(model).configure_optimizers is not Task.configure_optimizers:
         return
@@ -40,15 +40,15 @@ def check_optimizer(trainer: Trainer, model: LightningModule, batches: int | Non
     if steps is None and length_argument(model.lr_scheduler) and follows_run(given_length(model.lr_scheduler)):
         return
     schedule = model.lr_scheduler(optimizer, **length_in_run(model.lr_scheduler, lambda: steps or math.inf))
-    _say_what_is_overridden(optimizer, schedule)
+    _warn_of_unused_options(optimizer, schedule)
     if isinstance(schedule, ReduceLROnPlateau):
         _check_plateau(trainer, model, schedule, batches)
     else:
         _check_steps(schedule, steps, getattr(model.lr_scheduler, "keywords", {}), model.lr_interval)
 
 
-def _say_what_is_overridden(optimizer: Optimizer, schedule: LRScheduler) -> None:
-    """Say which of the optimizer's own numbers a cyclic schedule does not use."""
+def _warn_of_unused_options(optimizer: Optimizer, schedule: LRScheduler) -> None:
+    """Warn of options of the optimizer that a cyclic schedule replaces."""
     if not isinstance(schedule, (OneCycleLR, CyclicLR)):
         return
     cycled = ["lr"]
@@ -68,7 +68,7 @@ def _say_what_is_overridden(optimizer: Optimizer, schedule: LRScheduler) -> None
 
 
 def _schedule_steps(trainer: Trainer, interval: str, batches: int | None) -> int | None:
-    """Return how often a run steps its schedule, None where that is not known before it."""
+    """Return how often a run steps its schedule, None where that is not known before the run."""
     epochs = None if trainer.max_epochs in (None, -1) else trainer.max_epochs
     if interval == "epoch":
         return epochs
@@ -80,7 +80,7 @@ def _schedule_steps(trainer: Trainer, interval: str, batches: int | None) -> int
 
 
 def _check_steps(schedule: LRScheduler, steps: int | None, arguments: dict[str, Any], interval: str) -> None:
-    """Refuse a schedule that raises at its first step, or at the run's last one; say where a cosine rises again."""
+    """Refuse a schedule that raises at the first or last step of the run; warn of a cosine that rises again."""
     if steps is not None and isinstance(schedule, CosineAnnealingLR) and schedule.T_max < steps:
         rank_zero_only(log.warning)(
             "CosineAnnealingLR(T_max=%d) falls for %d of %d %ss, then rises again: leave T_max out to end with the run",
@@ -91,10 +91,10 @@ def _check_steps(schedule: LRScheduler, steps: int | None, arguments: dict[str, 
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its optimizer is never stepped
+            warnings.simplefilter("ignore")  # that its optimizer is never stepped
             schedule.step()
             if steps is not None:
-                schedule.last_epoch = steps - 1  # schedules count their steps by that name
+                schedule.last_epoch = steps - 1  # the name by which schedules count their steps
                 schedule.step()
     except Exception as error:
         needed = [p.name for p in inspect.signature(type(schedule)).parameters.values() if p.default is p.empty]
@@ -104,25 +104,27 @@ def _check_steps(schedule: LRScheduler, steps: int | None, arguments: dict[str, 
 
 
 def _check_plateau(trainer: Trainer, model: Task, schedule: ReduceLROnPlateau, batches: int | None) -> None:
-    """Refuse a schedule whose score is not there when it is stepped."""
+    """Refuse a schedule whose score is not known when it is stepped."""
     monitor = getattr(schedule, "monitor", None)
     if monitor is None:
         raise UserError(
-            "torch's ReduceLROnPlateau does not say by which score it goes: take lightning.pytorch.cli."
+            "torch's ReduceLROnPlateau does not name the score that it monitors: use lightning.pytorch.cli."
             "ReduceLROnPlateau, with --model.lr_scheduler.monitor val/loss"
         )
     if model.lr_interval == "step" and not monitor.endswith("_step"):
-        raise UserError(f"ReduceLROnPlateau goes by {monitor}, which is of an epoch: set --model.lr_interval epoch")
+        raise UserError(
+            f"ReduceLROnPlateau monitors {monitor}, which is known once an epoch: set --model.lr_interval epoch"
+        )
     every = trainer.val_check_interval
     if trainer.check_val_every_n_epoch is None and batches is not None and monitor.startswith("val/"):
         batches = limited(batches, trainer.limit_train_batches)
         if isinstance(every, int) and every > batches:
             raise UserError(
-                f"ReduceLROnPlateau goes by {monitor} at the end of each epoch, but of {batches} batches there is none "
-                f"with --trainer.val_check_interval {every}: set --trainer.val_check_interval {batches}"
+                f"ReduceLROnPlateau monitors {monitor} at the end of each epoch, but {batches} batches have no "
+                f"validation with --trainer.val_check_interval {every}: set --trainer.val_check_interval {batches}"
             )
 
 
 def limited(count: int, limit: float) -> int:
-    """Return how many of `count` batches are left by one of the Trainer's limits."""
+    """Return how many of `count` batches a limit of the Trainer leaves."""
     return min(count, limit) if isinstance(limit, int) else int(count * limit)

@@ -10,15 +10,15 @@ from lightning.pytorch import LightningDataModule, LightningModule
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 
 
-def class_list(words: list[str]) -> str:
-    """Return the text for `--model.help` or `--data.help` without a class, "" if neither is among the words.
+def class_list(args: list[str]) -> str:
+    """Return the text for `--model.help` or `--data.help` without a class, empty if the arguments have neither.
 
     Args:
-        words: The words after `leyden fit`.
+        args: The arguments of the subcommand.
     """
-    for word, following in pairwise([*words, "--"]):
-        kind = word.removeprefix("--").removesuffix(".help")
-        if kind in BASES and word == f"--{kind}.help" and following.startswith("-"):
+    for arg, following in pairwise([*args, "--"]):
+        kind = arg.removeprefix("--").removesuffix(".help")
+        if kind in BASES and arg == f"--{kind}.help" and following.startswith("-"):
             classes = sorted(_concrete(BASES[kind]), key=lambda cls: cls.__name__)
             indent = " " * (4 + max(len(cls.__name__) for cls in classes))
             width = shutil.get_terminal_size().columns
@@ -28,14 +28,14 @@ def class_list(words: list[str]) -> str:
             )
             head, foot = (
                 f"--{kind} takes one of these, or a class by its path:\n",
-                f"\n{word} NAME shows its arguments.",
+                f"\n{arg} NAME shows its arguments.",
             )
             return "\n".join([head, *entries, foot])
     return ""
 
 
 def _concrete(base: type) -> set[type]:
-    """Return this project's classes below a base; those with subclasses here are bases themselves."""
+    """Return this project's subclasses of a base, without those that have subclasses here themselves."""
     found: set[type] = set()
     subclasses: list[type] = base.__subclasses__()
     for cls in subclasses:

@@ -1,4 +1,4 @@
-"""Parts of Lightning that cannot work here, or cannot be resumed exactly: one line, before the first step."""
+"""Refuse parts of Lightning that cannot work here, and name those that a resume cannot repeat exactly."""
 
 import logging
 from importlib.util import find_spec
@@ -9,10 +9,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import DeviceStatsMonitor, ModelPruning, StochasticWeightAveraging, Timer
 from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher  # no public name tells these strategies
 from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.errors import UserError
+from leyden.lightning_internals import starts_by_multiprocessing
 
 log = logging.getLogger(__name__)
 REFUSED = {
@@ -29,14 +29,14 @@ INEXACT = {
 
 
 def check_options(options: Namespace, plugins: list[Any]) -> None:
-    """Refuse arguments of the Trainer that would leave nothing to look at, or take the place of what must be here.
+    """Refuse arguments of the Trainer that switch off or replace what every run depends on.
 
     Args:
         options: The arguments.
         plugins: The plugins among them.
 
     Raises:
-        UserError: There is something to refuse.
+        UserError: An argument is refused.
     """
     if options.barebones:
         raise UserError(
@@ -54,16 +54,16 @@ def check_options(options: Namespace, plugins: list[Any]) -> None:
 
 
 def check_parts(trainer: Trainer, is_resumed: bool) -> None:
-    """Refuse callbacks and strategies that would fail or lose work later, and name those that cannot be repeated.
+    """Refuse callbacks and strategies that would fail or lose work later; warn of those that a resume cannot repeat.
 
     Args:
         trainer: The Trainer, before `fit`.
-        is_resumed: Whether the run goes on from a checkpoint.
+        is_resumed: Whether the run resumes from a checkpoint.
 
     Raises:
-        UserError: There is something to refuse.
+        UserError: A callback or the strategy is refused.
     """
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+    if starts_by_multiprocessing(trainer):
         raise UserError(
             "--trainer.strategy: processes that are spawned or forked report neither their checkpoints nor their "
             "faults to this one: take ddp, which starts a command for each"

@@ -1,4 +1,4 @@
-"""What the command line prints: its own lines, and of Lightning's messages those that help the user."""
+"""What the command line prints, and which messages of Lightning it hides."""
 
 import io
 import logging
@@ -14,16 +14,16 @@ HIDDEN = (  # patterns of messages of Lightning that do not help the user here
     "Tip: For seamless",  # advertisements
     "Trainer already configured with model summary",
     "TPU available: False",
-    "stopped: `max_epochs=",  # which the number of the last epoch says
-    "Restor(ing|ed all) states from the checkpoint",  # the line `from` says it
+    "stopped: `max_epochs=",  # shown by the number of the last epoch
+    "Restor(ing|ed all) states from the checkpoint",  # shown by the line `from`
     "Loaded model weights from the checkpoint",
-    "Checkpoint directory .* exists and is not empty",  # so it is when a run goes on
+    "Checkpoint directory .* exists and is not empty",  # as in every resumed run
     "smaller than the logging interval",  # scores are logged every epoch all the same
-    "The dirpath has changed",  # every run has a directory of its own
-    "in eval mode at the start of training",  # a frozen backbone is there on purpose
-    "fp16 is not supported on CPU",  # which is refused
-    "dataloader is not resumable",  # said by leyden.data.resumable, and only where it is so
-    r"recommended to use `self.log\('lr",  # the same on all ranks
+    "The dirpath has changed",  # every run has its own directory
+    "in eval mode at the start of training",  # a frozen backbone is intended
+    "fp16 is not supported on CPU",  # it is refused
+    "dataloader is not resumable",  # leyden.data.resumable warns where it applies
+    r"recommended to use `self.log\('lr",  # equal on all ranks
 )
 
 

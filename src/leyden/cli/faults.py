@@ -1,4 +1,4 @@
-"""What ends a run, in one line: a full disk, no memory, a process that is lost, a part that raises."""
+"""Faults that end a run, in one line: a full disk, no memory, a lost process, a part that raises."""
 
 import errno
 import re
@@ -14,15 +14,15 @@ from leyden.errors import RunError, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
-NO_SHARED_MEMORY = re.compile(r"unable to [^\n]*(?:shared memory|/torch_)[^\n]*")  # torch's own words
+NO_SHARED_MEMORY = re.compile(r"unable to [^\n]*(?:shared memory|/torch_)[^\n]*")  # torch's message
 NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|cannot allocate memory", re.IGNORECASE)
 
 
 def known_fault(error: Exception) -> UserError | RunError | None:
-    """Return what to tell of an error that ended a command, None where it is of no known kind.
+    """Return the one-line error for an exception that ended a command, None where it is of no known kind.
 
     Args:
-        error: What ended it. Its notes become part of the line.
+        error: The exception. Its notes are appended to the line.
     """
     text = str(error)
     fault = (
@@ -43,7 +43,7 @@ def _memory_fault(error: Exception, text: str) -> RunError | None:
     if found or _is_of_semaphore(error):
         reason = found[0] if found else text
         return RunError(
-            f"no shared memory is left for workers ({reason}): make /dev/shm larger (docker run --shm-size), or take "
+            f"no shared memory is left for workers ({reason}): make /dev/shm larger (docker run --shm-size), or set "
             "--data.num_workers 0"
         )
     is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", 0) == errno.ENOMEM
@@ -52,12 +52,12 @@ def _memory_fault(error: Exception, text: str) -> RunError | None:
     size = re.search(r"(?:tried|unable) to allocate [\d.]+ \w+", text, re.IGNORECASE)
     return RunError(
         f"out of memory{f' ({size[0]})' if size else ''}: lower --data.batch_size and raise "
-        "--trainer.accumulate_grad_batches as much, or take --trainer.precision bf16-mixed"
+        "--trainer.accumulate_grad_batches as much, or set --trainer.precision bf16-mixed"
     )
 
 
 def _is_of_semaphore(error: Exception) -> bool:
-    """Say whether a lock between processes could not be made, which is a file in /dev/shm of an unknown name."""
+    """Return whether a semaphore could not be created, which is a file in /dev/shm without a name in the error."""
     frames = traceback.extract_tb(error.__traceback__)
     return (
         isinstance(error, OSError) and bool(frames) and frames[-1].filename.endswith("multiprocessing/synchronize.py")
@@ -65,20 +65,20 @@ def _is_of_semaphore(error: Exception) -> bool:
 
 
 def _peer_fault(error: Exception, text: str) -> RunError | None:
-    """Gloo raises a RuntimeError, NCCL and the store where processes meet one of torch's own."""
-    of_torch = getattr(torch.distributed, "DistError", ())  # not there where torch was built without
+    """Return the error for a lost process: Gloo raises RuntimeError, NCCL and the store a DistError of torch."""
+    of_torch = getattr(torch.distributed, "DistError", ())  # missing where torch was built without distributed
     if not isinstance(error, of_torch) and not (isinstance(error, RuntimeError) and "gloo" in text):
         return None
     reason = text.partition("\n")[0]
     reason = re.sub(r"^\[\S*gloo/\S+\] ", "", reason).partition(". This is typically")[0]
-    return RunError(f"lost another process of this run ({reason}): it was killed, or its own output says why")
+    return RunError(f"lost another process of this run ({reason}): it was killed, or its output says why")
 
 
 def _disk_fault(error: Exception, text: str) -> RunError | None:
     if isinstance(error, OSError):
         name = error.filename or "a file"
         if error.errno in FULL:
-            return RunError(f"cannot write {name} ({error.strerror}): make room, or choose another folder")
+            return RunError(f"cannot write {name} ({error.strerror}): free space, or choose another folder")
         if error.errno in FORBIDDEN and error.filename:
             return RunError(f"cannot open or write {name} ({error.strerror})")
         if error.errno == errno.ENOENT and error.filename and not Path(str(name)).parent.exists():

@@ -1,8 +1,7 @@
-"""Command-line errors in one line: which key, what is wrong with it, and the nearest right name."""
+"""Errors of the command line in one line: the key, what is wrong with it, and the nearest valid name."""
 
 import importlib
 import inspect
-import os
 import re
 import traceback
 from collections.abc import Iterable, Sequence
@@ -20,10 +19,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler
 
 from leyden import PROJECT
+from leyden.runs.directory import short_path
 
 BASES = (LightningModule, LightningDataModule, Callback, Logger, Optimizer, LRScheduler, Sampler)
 EXPERIMENT = "configs/convnet_digits.yaml"
-# how jsonargparse's reports begin that wrap another exception, their __cause__; group 1 is a part of the option's name
+# the beginnings of those reports of jsonargparse that wrap another exception; group 1 is a part of the option's name
 WRAPPED = re.compile(
     r'Parser key "([\w.]+)"|\s*- Expected a path|Does not validate against|Problem with given class_path|'
     r"Type .* expects a function or a callable class:"
@@ -35,15 +35,15 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
     """Turn jsonargparse's report into one line.
 
     Args:
-        error: The report. It wraps the reason once for each level of nesting, and each type that a value may have.
-        options: The options that exist, with dots: `trainer.max_epochs`.
-        configs: The configuration files that the command line names.
+        error: The report. It wraps the reason once for each level of nesting and each type that a value may have.
+        options: All options, with dots: `trainer.max_epochs`.
+        configs: The configuration files on the command line.
 
     Returns:
-        The line; the innermost reason as it is where that is of no known kind.
+        The line; the innermost reason unchanged where it is of no known kind.
     """
     keys: list[str] = []
-    owner = union = outer = ""  # the class whose arguments are wrong; why a value is of none of several types
+    owner = union = outer = ""  # the class whose arguments are wrong; why a value fits none of several types
     while (found := WRAPPED.match(text := str(error))) and error.__cause__ is not None:
         if found[1] and text != outer:  # an ArgumentError repeats what it wraps
             keys.append(found[1])
@@ -53,7 +53,7 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
         ):
             owner = classes[-1]
         outer, error = text, error.__cause__
-    # the cause of a union's report is what its first type says; of a list of loggers, another one knows the reason
+    # the cause of a union's report is the report of its first type; for a list of loggers, another type has the reason
     if re.match("Expected a <|Not a valid subclass", text) and (found := CLASS_PROBLEM.search(union)):
         owner, text = found[1], found[2]
     key = ".".join(keys)
@@ -67,13 +67,13 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
         return f"unknown option `{name}`{_nearest(name.lstrip('-'), options)}"
     if found := re.search(r"Option '([\w.]+)' is not accepted", text):
         accepted = arguments(owner)
-        if found[1] in accepted:  # the class has it, but whoever makes it fills it in
+        if found[1] in accepted:  # the class has it, but its value is filled in
             return f"{place}leave `{found[1]}` out, it is filled in"
         return f"{place}{owner.rpartition('.')[2]} has no argument `{found[1]}`{_nearest(found[1], accepted)}"
     if found := re.search(r"Importing '([\w.]+)' is not allowed", text):
-        if found[1] in [f"lightning.{base.__name__}" for base in BASES]:  # taken where no class is named
+        if found[1] in [f"lightning.{base.__name__}" for base in BASES]:  # the default where no class is named
             return _missing([key], configs) if key in ("model", "data") else f"{place}no class is named (class_path)"
-        return f"{place}`{found[1]}` may not be imported; what may is listed in ALLOWED_PACKAGES of leyden/security.py"
+        return f"{place}`{found[1]}` may not be imported; ALLOWED_PACKAGES in leyden/security.py lists what may"
     if broken := _import_error(error):
         return place + broken
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
@@ -102,34 +102,34 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
         value = re.findall(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", union or text, re.MULTILINE)[0]
         wanted = " or ".join(kind for kind in map(_readable, kinds) if not kind.startswith(("NoneType", "dot import")))
         other = f"; did you mean `model.{key}`?" if f"model.{key}" in options else ""
-        return f"{key} is {value}, but wants {wanted}{other}"
+        return f"{key} is {value}, but must be {wanted}{other}"
     return place + " ".join(text.split())
 
 
 def _import_error(error: BaseException) -> str | None:
-    """Say where and why the import of a module failed; None where the error is another."""
+    """Return where and why the import of a module failed, None for any other error."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     trace = traceback.extract_tb(error.__traceback__)
-    if "import_object" in [frame.name for frame in trace[:-1]]:  # jsonargparse's, which has found the module
+    if "import_object" in [frame.name for frame in trace[:-1]]:  # jsonargparse found the module
         return f"{trace[-1].filename}, line {trace[-1].lineno}: {reason(error)}"
     return None
 
 
 def _missing(names: Sequence[str], configs: Sequence[str]) -> str:
-    """Say that there is no model or no data, as in a file that wants another one before it."""
+    """Return the line for a missing model or missing data, as when an overlay is given without an experiment."""
     missing = " and ".join(f"no {name}" for name in names)
     if not configs:
         return f"{missing}: name an experiment, such as --config {EXPERIMENT}"
     given = " ".join(f"--config {config}" for config in configs)
     return (
-        f"{' and '.join(configs)}: {missing} (class_path), as in an overlay, which comes behind an experiment: "
+        f"{' and '.join(configs)}: {missing} (class_path), as in an overlay, which follows an experiment: "
         f"--config {EXPERIMENT} {given}"
     )
 
 
 def _nearest(name: str, candidates: Iterable[str]) -> str:
-    """Say which candidate may have been meant; `max_epochs` also means `trainer.max_epochs`."""
+    """Return a question with the nearest candidate, empty without one; `max_epochs` is near `trainer.max_epochs`."""
     full = {candidate.rpartition(".")[2]: candidate for candidate in candidates}
     full |= {candidate: candidate for candidate in full.values()}
     matches = (
@@ -142,11 +142,11 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
 
 
 def _nearest_config(path: Path) -> str | None:
-    """Return the configuration file whose name is most like that of a file that is not there."""
+    """Return the configuration file whose name is nearest to that of a missing file."""
     folders = (PROJECT / "configs" / "with", PROJECT / "configs", path.parent)
     files = {file.stem: str(file) for folder in folders for file in folder.glob("*.yaml")}
     matches = get_close_matches(path.stem, files, n=1)
-    return min(files[matches[0]], os.path.relpath(files[matches[0]]), key=len) if matches else None
+    return short_path(files[matches[0]]) if matches else None
 
 
 def _object(path: str) -> Any:
@@ -155,20 +155,20 @@ def _object(path: str) -> Any:
 
 
 def _is_network(path: str) -> bool:
-    """Whether a name is that of a network, or of a function, which may return one."""
+    """Return whether a name is that of a network, or of a function, which may return one."""
     found = _object(path)
     return not inspect.isclass(found) or issubclass(found, torch.nn.Module)
 
 
 def arguments(path: str) -> list[str]:
-    """Return the names of the arguments of a class or a function, also those that its `**kwargs` lead to."""
+    """Return the names of the arguments of a class or a function, with those that its `**kwargs` accept."""
     parser, found = ArgumentParser(), _object(path)
     add = parser.add_class_arguments if inspect.isclass(found) else parser.add_function_arguments
     return [argument.removeprefix("x.") for argument in add(found, "x", fail_untyped=False)]
 
 
 def _class_names() -> set[str]:
-    """Return the short names of all classes that a configuration may want."""
+    """Return the short names of all classes that a configuration may name."""
     found: set[str] = set()
     todo: list[type] = list(BASES)
     while todo:
@@ -185,7 +185,7 @@ def _readable(kind: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an exception says in one line, after its type where that tells more."""
+    """Return the message of an exception in one line, after its type where the message alone says too little."""
     said = " ".join(str(error).split())
-    spoken = isinstance(error, (ValueError, RuntimeError, OSError, ImportError, MisconfigurationException))
-    return said if spoken and said else f"{type(error).__name__}: {said}".removesuffix(": ")
+    has_message = isinstance(error, (ValueError, RuntimeError, OSError, ImportError, MisconfigurationException))
+    return said if has_message and said else f"{type(error).__name__}: {said}".removesuffix(": ")

@@ -1,4 +1,4 @@
-"""Other people's parts: what their classes, optimizers and datasets raise, in one line that names the part."""
+"""Exceptions of classes, optimizers and datasets that others wrote, in one line that names the part."""
 
 import re
 import traceback
@@ -12,24 +12,24 @@ from torch.optim.lr_scheduler import LRScheduler
 from leyden.cli.messages import reason
 from leyden.errors import RunError, UserError
 
-MISCONFIGURED = (  # what Lightning says of a module or of data by another exception than its own
-    "no `dataloader_idx` argument in",  # of a step that is given several loaders
+MISCONFIGURED = (  # messages of Lightning about a module or data that are no MisconfigurationException
+    "no `dataloader_idx` argument in",  # a step with several loaders
     "An invalid dataloader was returned from",
-    "does not allow for gradient clipping",  # of a fused optimizer in mixed precision
+    "does not allow for gradient clipping",  # a fused optimizer in mixed precision
 )
 
 
 def part_fault(error: Exception) -> UserError | RunError | None:
-    """Return the one line for what an optimizer, a schedule, a dataset or Lightning itself raised.
+    """Return the one-line error for what an optimizer, a schedule, a dataset or Lightning raised.
 
     Returns:
-        A `UserError` before the first step, a `RunError` after it; None where the error is of another kind.
+        A `UserError` before the first step, a `RunError` after it; None for any other error.
     """
     owners = owners_of(error)
     report = "".join(traceback.format_exception(error))
     if owners and isinstance(owners[-1], (Optimizer, LRScheduler)):
         line = named(type(owners[-1]), error)
-    elif "_utils/fetch.py" in report:  # of torch.utils.data; a worker's error has its own traceback as its message
+    elif "_utils/fetch.py" in report:  # in torch.utils.data; the message of a worker's error is its traceback
         said = reason(error) if "DataLoader worker process" not in str(error) else str(error).strip().splitlines()[-1]
         places = re.findall(r'File "(.+)", line (\d+)', report.rpartition("_utils/fetch.py")[2])
         ours = ("torch/utils/data", "leyden/data/resumable.py")
@@ -48,12 +48,12 @@ def part_fault(error: Exception) -> UserError | RunError | None:
 
 
 def named(part: type, error: BaseException) -> str:
-    """Return what an exception says, with the name of the class that raised it."""
+    """Return the message of an exception, with the name of the class that raised it."""
     said = reason(error)
     return said if said.startswith(part.__name__) else f"{part.__name__}: {said}"
 
 
 def owners_of(error: BaseException) -> list[Any]:
-    """Return the objects whose methods an exception went through, the one that raised it last."""
+    """Return the objects whose methods an exception passed through; the last one raised it."""
     frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
     return [variables["self"] for variables in frames if "self" in variables]

@@ -1,6 +1,6 @@
-"""What can be refused before any training time is spent, and before other processes are started.
+"""Refuse a run before any training time is spent and before other processes are started.
 
-Nothing here moves a random state or changes the model, so a run is the same to the bit with and without.
+No check changes a random state or the model, so the results of a run are bit for bit the same without them.
 """
 
 import logging
@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDataModule | None, split: str) -> None:
-    """Refuse to evaluate no batch at all.
+    """Refuse to evaluate zero batches.
 
     Args:
         trainer: The Trainer.
         model: The model.
-        data: The data; None where the model has loaders of its own.
+        data: The data; None where the model has its own loaders.
         split: `val`, `test` or `predict`.
 
     Raises:
-        UserError: The split's limit is 0, or the model or the data lack what it needs.
+        UserError: The limit of the split is 0, or the model or the data lack a method for it.
     """
     if getattr(trainer, f"limit_{split}_batches") == 0:
         raise UserError(f"--trainer.limit_{split}_batches is 0, so there is nothing to do: leave it out")
@@ -45,7 +45,7 @@ def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDa
 
 
 def missing_for(model: LightningModule, data: LightningDataModule | None, split: str) -> str:
-    """Return what the model or the data lack to evaluate a split, `val`, `test` or `predict`; empty for nothing."""
+    """Return what the model or the data lack to evaluate `val`, `test` or `predict`; an empty string for nothing."""
     step = "validation_step" if split == "val" else f"{split}_step"
     if not is_overridden(step, model) and not (split == "predict" and is_overridden("forward", model)):
         return f"{type(model).__name__} has no {step}"
@@ -55,19 +55,19 @@ def missing_for(model: LightningModule, data: LightningDataModule | None, split:
 
 
 def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModule, directory: Path) -> None:
-    """Refuse a training run that could not start, or would end before its end.
+    """Refuse a training run that could not start or could not reach its end.
 
-    The samples are looked at only of an `ArrayDataModule` that has no `prepare_data` of its own, the batch only with a
-    `Task`, on the device where the model was made. Later epochs may draw other samples; the sampler checks these.
+    Samples are checked only of an `ArrayDataModule` that does not override `prepare_data`, and a training step only of
+    a `Task`, on the device where the model was constructed. The sampler checks the samples of later epochs.
 
     Args:
         trainer: The Trainer, before `fit`.
-        model: The model, still on the device where it was made.
+        model: The model, still on the device where it was constructed.
         data: The data.
         directory: The run's directory.
 
     Raises:
-        UserError: There is something to refuse; the message says how to mend it.
+        UserError: The run is refused; the message says what to change.
     """
     for option in ("max_epochs", "max_steps"):
         if getattr(trainer, option) == 0:
@@ -81,7 +81,7 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
         check_model_fits_data(model, data)
         return
     with _in_training(trainer, data):
-        data.setup("fit")  # Lightning does it again, and finds it done
+        data.setup("fit")  # when Lightning calls it again, it returns at once
         with isolate_rng(include_cuda=False):
             train, val = data.train_dataloader(), data.val_dataloader()
             _check_batches(trainer, len(train), len(val))
@@ -104,9 +104,9 @@ def _in_training(trainer: Trainer, data: LightningDataModule) -> Iterator[None]:
 
 
 def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
-    """Refuse to stop or to schedule by a misspelt score or by a validation that never runs.
+    """Refuse early stopping and schedules whose score is misspelt, or belongs to a validation that never runs.
 
-    Where only a checkpoint is chosen by that, say that none is.
+    For a checkpoint, warn only.
     """
     if isinstance(model, Task):
         check_names(trainer, model)
@@ -121,25 +121,25 @@ def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
         if not monitor.startswith("val"):
             continue
         if not isinstance(part, Checkpoint):
-            raise UserError(f"{name} goes by {monitor}, but there is no validation: {why}")
-        rank_zero_only(log.warning)("no validation (%s), so no checkpoint is chosen by %s", why, monitor)
+            raise UserError(f"{name} monitors {monitor}, but there is no validation: {why}")
+        rank_zero_only(log.warning)("no validation (%s), so no checkpoint is selected by %s", why, monitor)
 
 
 def _check_batches(trainer: Trainer, train: int, val: int) -> None:
-    """Refuse limits that leave no batch, given how many there are."""
+    """Refuse limits that leave no batch."""
     for split, count in (("train", train), ("val", val)):
         limit = getattr(trainer, f"limit_{split}_batches")
         left = limited(count, limit)
-        if left == 0 and (split == "train" or limit > 0):  # 0 is how to switch validation off
+        if left == 0 and (split == "train" or limit > 0):  # 0 switches validation off
             raise UserError(
                 f"--trainer.limit_{split}_batches {limit} leaves none of {count} batches: raise it"
                 + (f" to {math.ceil(1000 / count) / 1000} or more" if limit else "")
             )
         if split == "train":
-            every = getattr(trainer, "val_check_interval", None)  # which Lightning leaves out where it is a time
+            every = getattr(trainer, "val_check_interval", None)  # Lightning has no such attribute where it is a time
             by_epoch = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches > 0
             if isinstance(every, int) and every > left and by_epoch:
                 raise UserError(
                     f"--trainer.val_check_interval is {every}, but an epoch has {left} batches: lower it, or "
-                    "set --trainer.check_val_every_n_epoch null to count on"
+                    "set --trainer.check_val_every_n_epoch null to count across epochs"
                 )

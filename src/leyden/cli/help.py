@@ -1,0 +1,90 @@
+"""The text of `leyden --help` and `leyden COMMAND --help`. Imported before torch."""
+
+from leyden import PROJECT
+
+COMMANDS = {
+    "fit": "Train, then test the best checkpoint.",
+    "validate": "Score a checkpoint on the validation split.",
+    "test": "Score a checkpoint on the test split.",
+    "predict": "Write a checkpoint's prediction for each test sample to predictions.csv.",
+}
+
+HELP = """\
+usage: leyden COMMAND [--config FILE]... [--ckpt_path CHECKPOINT] [--option value]...
+
+{commands}
+  compare   Show what differs between runs: leyden compare RUN RUN [--output PICTURE]
+
+leyden COMMAND --help shows the options people use; leyden --version the version.
+
+Experiments, each one complete --config:
+{experiments}
+
+Overlays, to add after an experiment with a second --config:
+{overlays}
+
+Try:
+  leyden fit --config configs/convnet_digits.yaml
+  leyden test --ckpt_path last
+"""
+
+COMMAND_HELP = """\
+usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option value]...
+
+{purpose}
+
+  --config FILE                 an experiment, or an overlay after one; may be given several times
+  --ckpt_path CHECKPOINT        a file, a run directory, or `best` or `last` of the newest run
+{checkpoint}
+  --model.NAME VALUE            an argument of the model, such as --model.dropout 0.2
+  --model.optimizer.lr VALUE    the learning rate; --model.optimizer takes a class, such as torch.optim.Adam
+  --model.loss CLASS            a loss that replaces the task's own, such as torch.nn.MultiMarginLoss
+  --model.metrics+=CLASS        one more metric, such as torchmetrics.classification.MulticlassF1Score
+  --data.NAME VALUE             an argument of the data: batch_size, num_workers, val_size, ...
+  --trainer.max_epochs N        how long to train
+  --trainer.accelerator NAME    auto (the default), cpu, gpu
+  --trainer.devices N           how many of them
+  --trainer.precision NAME      32-true (the default), bf16-mixed, 16-mixed
+  --trainer.NAME VALUE          any argument of lightning.pytorch.Trainer
+  --trainer.callbacks+=NAME     one more callback
+  --seed_everything N           seed of all that is random
+  --name NAME                   the run goes to runs/NAME/<time>; default: the first --config's file name
+  --monitor NAME                the score that selects best.ckpt, such as val/acc; --mode max where higher is better
+  --test_after_fit false        do not test after fit
+  --wandb.NAME VALUE            how the run shows in Weights & Biases: project, name, group, tags, notes, mode, ...
+
+Defaults come first (configs/defaults.yaml), then the checkpoint's own configuration, then each --config, then the
+options: the later wins.
+
+  leyden {command} --model.help              the models; --data.help the datasets
+  leyden {command} --model.help ConvNet      the arguments of a model; --data.help NAME those of a dataset
+  leyden {command} --config FILE --print_config    the resolved configuration
+  leyden {command} --help all                every option there is
+"""
+
+CHECKPOINT_HELP = {
+    True: "                                to resume from; its configuration is used unless a --config says otherwise",
+    False: "                                needed; its own configuration is used, so no --config is",
+}
+
+
+def _purposes(folder: str) -> str:
+    """List the configurations in a folder with their purpose, which is the first line of each."""
+    files = sorted(file for file in (PROJECT / folder).glob("*.yaml") if file.name != "defaults.yaml")
+    lines = (
+        f"  {f'{folder}/{file.name}':<42}{file.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}"
+        for file in files
+    )
+    return "\n".join(lines)
+
+
+def overview() -> str:
+    """Return the commands, experiments and overlays."""
+    commands = "\n".join(f"  {name:<10}{purpose}" for name, purpose in COMMANDS.items())
+    return HELP.format(commands=commands, experiments=_purposes("configs"), overlays=_purposes("configs/with"))
+
+
+def command_help(command: str) -> str:
+    """Return the options of a command that people use."""
+    checkpoint = CHECKPOINT_HELP[command == "fit"]
+    return COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint)
