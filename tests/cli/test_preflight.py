@@ -1,34 +1,25 @@
 """What is refused before the first step: one line with the fix, exit code 2, nothing trained, nothing left behind."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
-from leyden import PROJECT
-from leyden.cli import check_hardware, preflight
+from leyden.cli import preflight
 from leyden.cli.main import main
 from leyden.data.digits import DigitsDataModule
-from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.errors import UserError
-from leyden.models.conv_net import ConvNet
 from leyden.models.plain_net import PlainNet
 
-CONFIGS = PROJECT / "configs"
-DIGITS = str(CONFIGS / "convnet_digits.yaml")
+from .refusals import CONFIGS, DIGITS, files
+from .refusals import elsewhere as elsewhere
+from .refusals import refused as refused
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 ONE_PIXEL = "--model PlainNet --model.pool torch.nn.Identity --model.kernel_size 1 --data.size 1 --data.augment null"
 STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/acc"
 PLATEAU = "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau --model.lr_scheduler.monitor=val/loss"
@@ -68,121 +59,11 @@ REFUSED = {  # the words after `leyden fit --config configs/convnet_digits.yaml`
 }
 
 
-def files() -> list[Path]:
-    return [path for path in Path("runs").rglob("*") if path.is_file()]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs a command that must be refused without one training step, and returns what it says."""
-
-    def step(*_: Any) -> Tensor:
-        raise AssertionError("a step was trained")
-
-    monkeypatch.setattr("leyden.models.tasks.Task.training_step", step)
-
-    def run(*words: str) -> str:
-        assert main(list(words)) == 2
-        line = capfd.readouterr().err.strip().splitlines()[-1]
-        assert line.startswith("error: ")
-        assert files() == []
-        return line
-
-    return run
-
-
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_cannot_train_is_refused_before_the_first_step(words: str, refused: Callable[..., str]) -> None:
     line = refused("fit", "--config", DIGITS, *words.split())
     for part in REFUSED[words]:
         assert part in line
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_is_refused_where_there_is_none(refused: Callable[..., str]) -> None:
-    line = refused("fit", "--config", DIGITS, "--trainer.accelerator", "gpu")
-    assert "No supported gpu" in line
-    assert "--trainer.accelerator" in line
-
-
-def test_labels_outside_of_the_classes_are_refused(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load_arrays = DigitsDataModule.load_arrays
-
-    def one_too_many(self: DigitsDataModule) -> Any:
-        (x, y), test = load_arrays(self)
-        return (x, y + 1), test
-
-    monkeypatch.setattr(DigitsDataModule, "load_arrays", one_too_many)
-    line = refused("fit", "--config", DIGITS)
-    assert "labels 0 to 10, but num_classes is 10" in line
-
-
-def test_targets_that_the_loss_would_silently_broadcast_are_refused(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load_arrays = SyntheticRegressionDataModule.load_arrays
-    flat = lambda self: tuple((x, y[:, 0]) for x, y in load_arrays(self))  # noqa: E731
-    monkeypatch.setattr(SyntheticRegressionDataModule, "load_arrays", flat)
-    line = refused("fit", "--config", str(CONFIGS / "linear_regression.yaml"))
-    assert "the output is (2, 1), the target (2,)" in line
-
-
-def test_more_classes_in_the_network_than_in_the_data_are_refused(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build = ConvNet.__init__
-
-    def wide(self: ConvNet, *args: Any, **kwargs: Any) -> None:
-        build(self, *args, **kwargs)
-        self.network.head = torch.nn.Linear(50, 11)
-
-    monkeypatch.setattr(ConvNet, "__init__", wide)
-    line = refused("fit", "--config", DIGITS)
-    assert "the network's output is (11,), the target wants (10,)" in line
-
-
-def test_a_disk_too_small_for_the_checkpoints_is_refused(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500_000))
-    line = refused("fit", "--config", DIGITS)
-    assert "has 0.5 MB free" in line
-    assert "--trainer.default_root_dir" in line
-
-
-def test_the_room_asked_for_is_more_than_the_files_take_and_less_than_twice_that(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    model = ["--model.optimizer", "torch.optim.AdamW", "--model.lr_scheduler", "null"]
-    words = ["fit", "--config", str(CONFIGS / "mlp_mnist.yaml"), "--data", "DigitsDataModule", *model]
-    words += ["--trainer.max_epochs", "2", "--model.hidden_sizes", "[2000]", "--test_after_fit", "false"]
-    assert main(words) == 0
-    written = sum(file.stat().st_size for file in Path("runs").rglob("*.ckpt"))
-    for free, code in ((written, 2), (2 * written, 0)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
-        assert main(words) == code
-
-
-def test_more_processes_than_cores_are_refused_before_any_is_started() -> None:
-    command = [sys.executable, "-m", "leyden", "fit", "--config", DIGITS, "--trainer.accelerator", "cpu"]
-    done = subprocess.run(
-        [*command, "--trainer.devices", "999"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"},
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "--trainer.devices 999 would start as many processes" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not Path("runs").exists()  # the directory that the run had made is gone as well
 
 
 @pytest.mark.parametrize("words", [[subset(10, -1)], [subset(10)]])  # the second has a sample for one rank only
@@ -208,12 +89,6 @@ def test_validation_can_be_switched_off_and_it_is_said_what_that_leaves_out(capl
     assert main(["fit", "--config", DIGITS, *off]) == 0
     assert "no validation (--trainer.limit_val_batches is 0)" in caplog.text
     assert [file.name for file in files() if file.name in ("last.ckpt", "best.ckpt")] == ["last.ckpt"]
-
-
-def test_a_batch_of_one_is_no_matter_where_it_is_dropped_or_never_reached() -> None:
-    words = ["fit", "--config", DIGITS, *ONE_PIXEL.split(), "--data.batch_size", "12", "--trainer.max_epochs", "1"]
-    assert main([*words, "--data.drop_last", "true"]) == 0
-    assert main([*words, "--trainer.limit_train_batches", "2"]) == 0
 
 
 @pytest.mark.parametrize("model", ["ConvNet", "PlainNet"])  # one draws dropout, the other has batch-norm
@@ -255,16 +130,3 @@ def test_a_model_with_nothing_to_train_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(UserError, match="no parameter to train"):
         preflight.check_fit(trainer, model, data, tmp_path)
-
-
-def test_a_run_on_two_nodes_says_what_it_waits_for_and_where_and_how_long(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which the Trainer of another node changes for the whole process
-    for name, value in {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
-        monkeypatch.setenv(name, value)
-    strategy = DDPStrategy(timeout=timedelta(minutes=5))
-    check_hardware.announce_nodes(Trainer(num_nodes=2, devices=1, accelerator="cpu", strategy=strategy, logger=False))
-    line = capsys.readouterr().out
-    for part in ("node 1 waits at 10.0.0.7:29500", "2 nodes", "0:05:00"):
-        assert part in line
