@@ -12,6 +12,22 @@ from leyden.models.tasks import Regressor, Task
 Loader = DataLoader[Any]
 
 
+def check_sizes(sizes: dict[str, Any], data: LightningDataModule | None) -> None:
+    """Refuse sizes of the model that differ from those of the data.
+
+    Args:
+        sizes: {argument of the model: value that the user gave}.
+        data: The data.
+
+    Raises:
+        UserError: A size differs.
+    """
+    for name, value in sizes.items():
+        true_size = getattr(data, name, value)
+        if value is not None and value != true_size:
+            raise UserError(f"model.{name} is {value}, but the data have {true_size}: leave it out")
+
+
 def check_layers(model: LightningModule) -> None:
     """Refuse a layer without units.
 

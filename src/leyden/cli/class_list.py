@@ -1,13 +1,28 @@
-"""The models and datasets that a configuration may name, for `--model.help` and `--data.help`."""
+"""The classes that a configuration may name by their short name; `--model.help` and `--data.help` list some."""
 
+import importlib
 import inspect
+import pkgutil
 import shutil
 import textwrap
 from itertools import pairwise
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+import leyden.callbacks
+import leyden.checkpoints
+import leyden.data
+import leyden.models
+import leyden.runs
+
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+def import_classes() -> None:
+    """Import all modules with classes that a configuration may name: jsonargparse then knows them by short names."""
+    for package in (leyden.callbacks, leyden.checkpoints, leyden.data, leyden.models, leyden.runs):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
 
 def class_list(args: list[str]) -> str:

@@ -1,39 +1,32 @@
 """The command line: LightningCLI, with this project's conventions."""
 
 import argparse
-import importlib
-import pkgutil
 import warnings
+from functools import partial
 from typing import Any, Literal, cast
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-import leyden.callbacks
-import leyden.checkpoints
-import leyden.data
-import leyden.models
-import leyden.runs
 from leyden import PROJECT
 from leyden.callbacks.sync_batchnorm import check_batch_norms
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
-from leyden.checkpoints.resume import check_weights_fit, limits_to_raise
+from leyden.checkpoints.resume import check_weights_fit
 from leyden.checkpoints.resumed_schedule import Choice, check_schedule_end
 from leyden.cli.arguments import read_arguments
-from leyden.cli.check_hardware import announce_nodes, check_hardware
-from leyden.cli.check_model import check_layers, check_model_fits_data
-from leyden.cli.class_list import class_list
-from leyden.cli.compatibility import check_options, check_parts
-from leyden.cli.console import say
-from leyden.cli.constructor import Constructor
-from leyden.cli.messages import arguments, explain
+from leyden.cli.check_hardware import announce_nodes
+from leyden.cli.check_model import check_layers, check_model_fits_data, check_sizes
+from leyden.cli.class_list import class_list, import_classes
+from leyden.cli.compatibility import check_parts
+from leyden.cli.constructor import NO_DATA, Constructor
+from leyden.cli.help import COMMANDS
+from leyden.cli.messages import explain_arguments
 from leyden.cli.parser import STRICT_YAML, Parser
-from leyden.cli.preflight import check_evaluation, check_fit, missing_for
-from leyden.cli.report import report, report_source
+from leyden.cli.preflight import check_evaluation, check_fit
+from leyden.cli.report import finish_fit, report
 from leyden.cli.run import prepare_run
-from leyden.cli.trainer import as_list, callbacks_of, loggers_of, make_trainer
+from leyden.cli.trainer import callbacks_of, make_trainer
 from leyden.data.resumable import make_resumable, seed_setup
 from leyden.data.samplers import check_seed
 from leyden.errors import UserError
@@ -41,7 +34,6 @@ from leyden.lightning_internals import loaders_not_called
 from leyden.runs.wandb import WandbOptions
 from leyden.security import check_loading
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
 SIZES = ("input_shape", "num_classes", "out_features")  # of the data; the model is constructed with them
 
 
@@ -53,9 +45,7 @@ class CLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        for package in (leyden.callbacks, leyden.checkpoints, leyden.data, leyden.models, leyden.runs):
-            for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-                importlib.import_module(module.name)  # once imported, a class has its short name: `class_path: ConvNet`
+        import_classes()
         self.parsers: list[LightningArgumentParser] = []  # of the subcommands
         strict = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": STRICT_YAML}
         defaults = {"default_config_files": [str(PROJECT / "configs" / "defaults.yaml")]}
@@ -67,7 +57,7 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=None,  # RunConfig does it
             parser_class=Parser,
-            parser_kwargs={**strict, **{name: {**strict, **defaults} for name in SUBCOMMANDS}},
+            parser_kwargs={**strict, **{name: {**strict, **defaults} for name in COMMANDS}},
             args=args,
         )
 
@@ -103,17 +93,13 @@ class CLI(LightningCLI):
             print(listed)
             raise SystemExit(0)
         self.args = read_arguments(command)
-        self.subparser = self.parsers[SUBCOMMANDS.index(command[0])]
+        self.subparser = self.parsers[list(COMMANDS).index(command[0])]
         if command[0] in ("validate", "test"):
             self.subparser.set_defaults(verbose=False)  # `report` has a line in place of Lightning's table of scores
         try:
             self.config = parser.parse_args(self.args.in_order())
         except argparse.ArgumentError as error:
-            options = [*self.subparser.get_defaults().keys(), "model.optimizer.lr"]
-            # the class path of the model may be what is wrong, so these are the arguments of any model
-            options += [f"model.{name}" for name in arguments("leyden.models.tasks.Classifier")]
-            options += [f"data.{name}" for name in arguments("leyden.data.datamodules.ArrayDataModule")]
-            raise UserError(explain(error, options, self.args.configs)) from error
+            raise explain_arguments(error, self.subparser, self.args.configs) from error
         check_loading(self.config[command[0]])
         check_seed(self.config[command[0]].seed_everything)
 
@@ -127,26 +113,18 @@ class CLI(LightningCLI):
         Raises:
             UserError: The model does not fit the data, is given sizes that differ from theirs, or there are no data.
         """
-        no_data = "no data: name an experiment, such as --config configs/convnet_digits.yaml, or give --data"
         config = self.config[self.run.subcommand]
-        has_data = config.get("data") is not None
         sizes = {name: config.get(f"model.init_args.{name}") for name in SIZES}
-        constructor = Constructor(self.run)
+        constructor = Constructor(self.run, has_data=config.get("data") is not None)
         self.parser.add_instantiator(constructor, object)  # for all classes but those of the model and the data
         try:
             with loaders_not_called():
                 super().instantiate_classes()
         except ValueError as error:  # jsonargparse wraps what a constructor raises in a report on types
-            failure = constructor.failure(error)
-            if not has_data:  # from which the model takes its sizes
-                raise UserError(f"{no_data} (without, the model says: {failure})") from error
-            raise failure from error
-        if not has_data and not is_overridden("train_dataloader", self.model):
-            raise UserError(no_data)
-        for name, value in sizes.items():
-            true_size = getattr(self.datamodule, name, value)
-            if value is not None and value != true_size:
-                raise UserError(f"model.{name} is {value}, but the data have {true_size}: leave it out")
+            raise constructor.failure(error) from error
+        if self.datamodule is None and not is_overridden("train_dataloader", self.model):
+            raise UserError(NO_DATA)
+        check_sizes(sizes, self.datamodule)
         check_layers(self.model)
         seed_setup(self.model, self.datamodule)
         if self.run.is_resumed:
@@ -159,15 +137,9 @@ class CLI(LightningCLI):
             UserError: The Trainer refuses an argument.
         """
         config = self.config_init[self.run.subcommand]
-        check_options(config.trainer, as_list(config.trainer.plugins or []))
-        kwargs |= {
-            "logger": loggers_of(self.run, config.trainer.logger),
-            "callbacks": callbacks_of(self.run, config.trainer, config.checkpoint, config.lr_scheduler),
-            "default_root_dir": str(self.run.directory),
-        }
-        trainer = make_trainer(super().instantiate_trainer, config.trainer, **kwargs)
-        check_hardware(trainer, config.trainer.precision)
-        return trainer
+        callbacks = callbacks_of(self.run, config.trainer, config.checkpoint, config.lr_scheduler)
+        make = partial(super().instantiate_trainer, callbacks=callbacks, **kwargs)
+        return make_trainer(make, self.run, config.trainer)
 
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
@@ -201,26 +173,8 @@ class CLI(LightningCLI):
         self.config_init[self.run.subcommand].ckpt_path = self.args.ckpt_path and str(self.args.ckpt_path)
 
     def after_fit(self) -> None:
-        """Test the best checkpoint and report.
-
-        Raises:
-            UserError: Not one step was trained.
-        """
-        trainer, run = self.trainer, self.run
-        if trainer.global_step == run.checkpoint.get("global_step", 0) and not run.only_test:
-            limits = limits_to_raise(run.record, trainer.current_epoch, trainer.global_step)
-            raise UserError(f"no step was left to train: raise {limits} to go on")
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        missing = missing_for(self.model, self.datamodule, "test")
-        if self.config.fit.test_after_fit and missing:
-            say(f"test  no test after fit: {missing}")
-        elif self.config.fit.test_after_fit:
-            # when it loads, WeightAveraging would take the weights before averaging, which are in the file as well
-            averaging = [c for c in trainer.callbacks if isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
-            trainer.callbacks = [c for c in trainer.callbacks if c not in averaging]  # type: ignore[attr-defined]
-            report_source(best, is_averaged=bool(averaging))
-            trainer.test(self.model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True)
-        report(trainer, best, "predict" if missing else "test")
+        """Test the best checkpoint and report."""
+        finish_fit(self.run, self.trainer, self.model, self.datamodule, self.config.fit.test_after_fit)
 
     def after_test(self) -> None:
         """Report."""

@@ -9,6 +9,8 @@ from leyden.cli.parts import named, owners_of
 from leyden.cli.run import Run
 from leyden.errors import UserError
 
+NO_DATA = "no data: name an experiment, such as --config configs/convnet_digits.yaml, or give --data"
+
 
 class Constructor:
     """Construct the classes that a configuration names, and record which of them raised what.
@@ -18,10 +20,11 @@ class Constructor:
 
     Args:
         run: The run, which fills in its directory.
+        has_data: Whether there are data, from which the model takes its sizes.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, has_data: bool) -> None:
+        self.run, self.has_data = run, has_data
         self.failures: list[tuple[type, Exception]] = []
 
     def __call__(self, class_type: type, *args: Any, **kwargs: Any) -> Any:
@@ -34,6 +37,10 @@ class Constructor:
 
     def failure(self, report: BaseException) -> UserError:
         """Return in one line why jsonargparse could not construct the classes."""
+        failure = self._failure(report)
+        return failure if self.has_data else UserError(f"{NO_DATA} (without, the model says: {failure})")
+
+    def _failure(self, report: BaseException) -> UserError:
         causes = [report]
         while (cause := causes[-1].__cause__) is not None:
             causes.append(cause)

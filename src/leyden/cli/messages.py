@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler
 
 from leyden import PROJECT
+from leyden.errors import UserError, did_you_mean
 from leyden.runs.directory import short_path
 
 BASES = (LightningModule, LightningDataModule, Callback, Logger, Optimizer, LRScheduler, Sampler)
@@ -64,12 +65,12 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
             config = name if Path(name).is_file() else _nearest_config(Path(name))
             fix = f"; did you mean `--config {config}`?" if config else ": write --NAME VALUE"
             return f"`{name}` is not an option{fix}"
-        return f"unknown option `{name}`{_nearest(name.lstrip('-'), options)}"
+        return f"unknown option `{name}`{did_you_mean(name.lstrip('-'), options)}"
     if found := re.search(r"Option '([\w.]+)' is not accepted", text):
         accepted = arguments(owner)
         if found[1] in accepted:  # the class has it, but its value is filled in
             return f"{place}leave `{found[1]}` out, it is filled in"
-        return f"{place}{owner.rpartition('.')[2]} has no argument `{found[1]}`{_nearest(found[1], accepted)}"
+        return f"{place}{owner.rpartition('.')[2]} has no argument `{found[1]}`{did_you_mean(found[1], accepted)}"
     if found := re.search(r"Importing '([\w.]+)' is not allowed", text):
         if found[1] in [f"lightning.{base.__name__}" for base in BASES]:  # the default where no class is named
             return _missing([key], configs) if key in ("model", "data") else f"{place}no class is named (class_path)"
@@ -77,10 +78,10 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
     if broken := _import_error(error):
         return place + broken
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
-        nearest = _nearest(found[2], dir(importlib.import_module(found[1])))
+        nearest = did_you_mean(found[2], dir(importlib.import_module(found[1])))
         return f"{place}there is no `{found[2]}` in {found[1]}{nearest}"
     if found := re.search(r"Expected a dot import path string: (\S+)", text):
-        return f"{place}there is no class `{found[1]}`{_nearest(found[1], _class_names())}"
+        return f"{place}there is no class `{found[1]}`{did_you_mean(found[1], _class_names())}"
     if found := re.search(r"Multiple subclasses with name (\w+)\..*: (.*)\.$", text):
         return f"{place}`{found[1]}` may be {found[2].replace(', ', ' or ')}: write one of them in full"
     if found := re.search(r"arguments are required: (.*)", text):
@@ -106,6 +107,21 @@ def explain(error: BaseException, options: Iterable[str], configs: Sequence[str]
     return place + " ".join(text.split())
 
 
+def explain_arguments(error: BaseException, parser: ArgumentParser, configs: Sequence[str]) -> UserError:
+    """Return the one-line error for the arguments of a subcommand.
+
+    Args:
+        error: The report of jsonargparse.
+        parser: The parser of the subcommand.
+        configs: The configuration files on the command line.
+    """
+    options = [*parser.get_defaults().keys(), "model.optimizer.lr"]
+    # the class path of the model may be what is wrong, so these are the arguments of any model
+    options += [f"model.{name}" for name in arguments("leyden.models.tasks.Classifier")]
+    options += [f"data.{name}" for name in arguments("leyden.data.datamodules.ArrayDataModule")]
+    return UserError(explain(error, options, configs))
+
+
 def _import_error(error: BaseException) -> str | None:
     """Return where and why the import of a module failed, None for any other error."""
     if isinstance(error, SyntaxError):
@@ -126,19 +142,6 @@ def _missing(names: Sequence[str], configs: Sequence[str]) -> str:
         f"{' and '.join(configs)}: {missing} (class_path), as in an overlay, which follows an experiment: "
         f"--config {EXPERIMENT} {given}"
     )
-
-
-def _nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return a question with the nearest candidate, empty without one; `max_epochs` is near `trainer.max_epochs`."""
-    full = {candidate.rpartition(".")[2]: candidate for candidate in candidates}
-    full |= {candidate: candidate for candidate in full.values()}
-    matches = (
-        get_close_matches(name, full.values(), n=1, cutoff=0.8)
-        or sorted(candidate for candidate in full if len(name) > 2 and candidate.startswith(name))
-        or get_close_matches(name, full, n=1)
-        or get_close_matches(name.rpartition(".")[2], full, n=1)
-    )
-    return f"; did you mean `{full[matches[0]]}`?" if matches else ""
 
 
 def _nearest_config(path: Path) -> str | None:

@@ -3,19 +3,50 @@
 import shlex
 from pathlib import Path
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 
+from leyden.checkpoints.resume import limits_to_raise
 from leyden.cli.console import say
+from leyden.cli.preflight import missing_for
+from leyden.cli.run import Run
+from leyden.errors import UserError
 from leyden.runs.directory import short_path
 from leyden.runs.metrics import best_scores
 from leyden.runs.wandb import RunWandbLogger
 
 
-def report_source(checkpoint: str, is_averaged: bool) -> None:
-    """Print which weights are tested."""
-    source = short_path(checkpoint) if checkpoint else "the weights of the last step"
-    say(f"from  {source}{', averaged weights' if is_averaged else ''}")
+def finish_fit(
+    run: Run, trainer: Trainer, model: LightningModule, data: LightningDataModule | None, test_after_fit: bool
+) -> None:
+    """Test the best checkpoint of a training, and print the report.
+
+    Args:
+        run: The run.
+        trainer: The Trainer, after `fit`.
+        model: The model.
+        data: The data.
+        test_after_fit: Whether to test.
+
+    Raises:
+        UserError: Not one step was trained.
+    """
+    if trainer.global_step == run.checkpoint.get("global_step", 0) and not run.only_test:
+        limits = limits_to_raise(run.record, trainer.current_epoch, trainer.global_step)
+        raise UserError(f"no step was left to train: raise {limits} to go on")
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    missing = missing_for(model, data, "test")
+    if test_after_fit and missing:
+        say(f"test  no test after fit: {missing}")
+    elif test_after_fit:
+        # when it loads, WeightAveraging would take the weights before averaging, which are in the file as well
+        averaging = [c for c in trainer.callbacks if isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
+        trainer.callbacks = [c for c in trainer.callbacks if c not in averaging]  # type: ignore[attr-defined]
+        source = short_path(best) if best else "the weights of the last step"
+        say(f"from  {source}{', averaged weights' if averaging else ''}")
+        trainer.test(model, data, ckpt_path=best or None, verbose=False, weights_only=True)
+    report(trainer, best, "predict" if missing else "test")
 
 
 def report(trainer: Trainer, best: str = "", next_command: str = "test") -> None:

@@ -1,7 +1,9 @@
 """The Trainer of a run, with its loggers, callbacks and plugins in order."""
 
+from collections.abc import Callable
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
@@ -21,6 +23,8 @@ from leyden.checkpoints.io import SafeCheckpointIO
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.checkpoints.resume import ChangedOptimizer
 from leyden.checkpoints.resumed_schedule import Choice, ResumedSchedule
+from leyden.cli.check_hardware import check_hardware
+from leyden.cli.compatibility import check_options
 from leyden.cli.run import Run, wandb_is_disabled
 from leyden.errors import UserError
 from leyden.runs.launches import renew_store
@@ -51,12 +55,12 @@ def loggers_of(run: Run, configured: Any) -> Any:
     return configured
 
 
-def callbacks_of(run: Run, options: dict[str, Any], last: LastCheckpoint, schedule: Choice | None) -> list[Callback]:
+def callbacks_of(run: Run, options: Namespace, last: LastCheckpoint, schedule: Choice | None) -> list[Callback]:
     """Return the callbacks in the order in which the Trainer calls them.
 
     Args:
         run: The run.
-        options: The arguments of the Trainer.
+        options: The configured arguments of the Trainer.
         last: What saves last.ckpt.
         schedule: What follows the end of the learning-rate schedule of a resumed run.
     """
@@ -83,23 +87,23 @@ def callbacks_of(run: Run, options: dict[str, Any], last: LastCheckpoint, schedu
     return callbacks
 
 
-def make_trainer(make: Any, options: dict[str, Any], **replaced: Any) -> Trainer:
-    """Make the Trainer.
+def make_trainer(make: Callable[..., Trainer], run: Run, options: Namespace) -> Trainer:
+    """Construct the Trainer with the loggers and plugins of a run, and check the hardware that it found.
 
     Args:
-        make: Takes the replaced arguments and returns the Trainer.
-        options: The arguments of the Trainer as configured.
-        replaced: Arguments that replace the configured ones.
+        make: Takes arguments that replace the configured ones, and returns the Trainer.
+        run: The run.
+        options: The configured arguments of the Trainer.
 
     Raises:
-        UserError: The Trainer refuses an argument.
+        UserError: An argument is refused.
     """
-    plugins = [*as_list(options["plugins"] or []), SafeCheckpointIO()]
-    if options["sync_batchnorm"]:
-        plugins.append(SyncBatchNorm())
+    plugins = as_list(options.plugins or [])
+    check_options(options, plugins)
+    plugins = [*plugins, SafeCheckpointIO(), *([SyncBatchNorm()] if options.sync_batchnorm else [])]
     renew_store()
     try:
-        trainer: Trainer = make(plugins=plugins, **replaced)
+        trainer = make(plugins=plugins, logger=loggers_of(run, options.logger), default_root_dir=str(run.directory))
     except (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError) as error:
         fix = " Leave --trainer.accelerator out to use what is available" if "backend found" in str(error) else ""
         raise UserError(f"trainer: {error}{fix}") from error
@@ -107,6 +111,7 @@ def make_trainer(make: Any, options: dict[str, Any], **replaced: Any) -> Trainer
         if "more than one stateful callback" not in str(error):
             raise
         raise UserError(f"two callbacks do the same, as with two ModelCheckpoints of one score: {error}") from error
+    check_hardware(trainer, options.precision)
     return trainer
 
 
