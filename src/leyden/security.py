@@ -26,7 +26,6 @@ ALLOWED_PACKAGES = [
     "torchmetrics",
     "torchvision",
 ]
-jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_PACKAGES)
 
 SECRET_NAME = re.compile(
     r"(^|_)(api_?key|access_?key|private_?key|password|passwd|secret|credentials?|"
@@ -51,6 +50,11 @@ SECRETS = {  # what they are called, and what they look like wherever they stand
 # its key says that it is a checksum or a commit. Checksums of other lengths (md5, sha256) are never taken for keys.
 HEX_KEY = re.compile(r"(?<![\w./-])(local-)?[0-9a-f]{40}(?![\w./-])")
 CHECKSUM_NAME = re.compile(r"(^|[._])(commit|sha1?|rev|revision|hash|digest|checksums?)([._]|$)", re.IGNORECASE)
+
+
+def restrict_imports() -> None:
+    """Let configurations and checkpoints import the allowed packages only, in the whole process."""
+    jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_PACKAGES)
 
 
 def check_environment() -> None:

@@ -64,7 +64,7 @@ from leyden.cli.preflight import (
     missing_for,
 )
 from leyden.data.resumable import make_resumable, seed_setup
-from leyden.data.samplers import check_seed
+from leyden.data.seeds import check_seed
 from leyden.errors import UserError
 from leyden.models.lr_schedules import LENGTHS
 from leyden.runs.directory import (
@@ -394,7 +394,9 @@ class CLI(LightningCLI):
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return
         check_fit(self.trainer, self.model, self.datamodule, Path(self.trainer.default_root_dir))
-        make_resumable(self.model, self.datamodule)
+        make_resumable(
+            self.model, self.datamodule, self._get(self.config_init, "trainer.use_distributed_sampler") is not False
+        )
         announce_nodes(self.trainer)
 
     def before_validate(self) -> None:

@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 
 from leyden.cli.cli import CLI
 from leyden.cli.faults import known_fault
-from leyden.data.array_loader import report_lost_batches
 from leyden.errors import RunError, UserError
+from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
 from leyden.runs.wandb import finish_tracking
-from leyden.security import check_environment, check_words
+from leyden.security import check_environment, check_words, restrict_imports
 
 SPARED = (  # patterns of what Lightning says that does not help the user here
     "does not have many workers",  # arrays in memory are fetched faster without
@@ -73,7 +73,8 @@ def main(args: list[str]) -> int:
     """
     _quieten_lightning()
     asks_for_help = any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in args)
-    report_lost_batches()
+    restrict_imports()
+    send_worker_errors()
     code = 1
     try:
         check_environment()

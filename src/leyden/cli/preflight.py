@@ -10,8 +10,6 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +29,11 @@ from torch.utils.data import DataLoader
 from leyden.callbacks.monitored_scores import check_names, monitors
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.cli.messages import reason
-from leyden.data.datamodules import ArrayDataModule
+from leyden.data.datamodules import ArrayDataModule, ImageDataModule
 from leyden.errors import UserError
 from leyden.models.lr_schedules import follows_run, given_length, length_argument, length_in_run
-from leyden.models.tasks import Regressor, Task
+from leyden.models.task import Task
+from leyden.models.tasks import Regressor
 
 Loader = DataLoader[Any]
 log = logging.getLogger(__name__)
@@ -190,25 +189,15 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
     if not isinstance(data, ArrayDataModule) or type(data).prepare_data is not LightningDataModule.prepare_data:
         _check_optimizer(trainer, model)
         return
-    with _in_training(trainer, data):
-        data.setup("fit")  # Lightning does it again, and finds it done
-        with isolate_rng(include_cuda=False):
-            train, val = data.train_dataloader(), data.val_dataloader()
-            _check_batches(trainer, len(train), len(val))
-            batch = _first_samples(train, trainer)
-            _check_optimizer(trainer, model, len(train))
-            if isinstance(model, Task):
-                _check_step(trainer, model, data, batch)
-
-
-@contextmanager
-def _in_training(trainer: Trainer, data: LightningDataModule) -> Iterator[None]:
-    """Let the data see the Trainer at its first step: they shuffle for its ranks and augment for training only."""
-    data.trainer, trainer.training = trainer, True
-    try:
-        yield
-    finally:
-        data.trainer, trainer.state.stage = None, None
+    data.trainer = trainer  # as in `fit`: its device and number of processes matter
+    data.setup("fit")  # `fit` calls it again, which does nothing
+    with isolate_rng(include_cuda=False):
+        train, val = data.train_dataloader(), data.val_dataloader()
+        _check_batches(trainer, len(train), len(val))
+        batch = _first_samples(train, trainer)
+        _check_optimizer(trainer, model, len(train))
+        if isinstance(model, Task):
+            _check_step(trainer, model, data, batch)
 
 
 def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
@@ -411,7 +400,11 @@ def _check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch:
     batch = data.transfer_batch_to_device(batch, model.device, 0)
     copies = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch-norm counts on these instead
     try:
-        x, y = model.inputs_and_targets(*data.on_after_batch_transfer(batch, 0))
+        if type(data).on_after_batch_transfer is ImageDataModule.on_after_batch_transfer:
+            batch = data.preprocess(batch, training=True)  # type: ignore[attr-defined]
+        else:
+            batch = data.on_after_batch_transfer(batch, 0)
+        x, y = model.inputs_and_targets(*batch)
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
             output = torch.func.functional_call(model, copies, (x,))
             _check_tensor(model, output)  # some networks return more in training than in evaluation
