@@ -34,7 +34,6 @@ from leyden.callbacks.finetuning import ResumedFinetuning
 from leyden.callbacks.fused_clipping import FusedClipping
 from leyden.callbacks.global_batch import GlobalBatch, ResumedAccumulation
 from leyden.callbacks.monitored_scores import MonitoredScores, mode_of
-from leyden.callbacks.overhead import drop_idle_hooks
 from leyden.callbacks.sync_batchnorm import SyncBatchNorm, check_batch_norms
 from leyden.checkpoints.epoch_so_far import EpochSoFar
 from leyden.checkpoints.find import find_checkpoint
@@ -381,7 +380,6 @@ class CLI(LightningCLI):
             trainer.callbacks.append(ResumedSchedule(choice))  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
         trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
-        drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         return trainer
 
     def before_fit(self) -> None:
