@@ -73,7 +73,7 @@ class Rivals:
             self.x = data.normalize(self.x)
         self.network = copy.deepcopy(model.network)
         self.model = copy.copy(model)  # with a network and metrics of its own
-        vars(self.model).update(_modules={"network": self.network}, _metrics={}, _held={})
+        vars(self.model).update(_modules={"network": self.network}, _metrics={})
         self.make_optimizer = model.optimizer
         self.make_scheduler = model.lr_scheduler or (lambda optimizer, total_steps: None)
         self.of_bare_loop: dict[bool | None, tuple[Any, Any]] = {}  # optimizer and schedule, by `fused`

@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from leyden import PROJECT
+from leyden.data.array_dataset import ArrayDataset
 from leyden.data.cifar10 import CIFAR10DataModule
-from leyden.data.datamodules import ArrayDataModule, ArrayDataset, ImageDataModule
+from leyden.data.datamodules import ArrayDataModule, ImageDataModule
 from leyden.data.digits import DigitsDataModule
 from leyden.data.mnist import MNISTDataModule
 from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule

@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.cli.main import main
-from leyden.data.datamodules import ArrayDataset, Batch
+from leyden.data.array_dataset import ArrayDataset, Batch
 
 
 def signal_at(hook: str, count: int, number: int, whom: str = "itself") -> None:

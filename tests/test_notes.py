@@ -19,7 +19,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAUROC, MulticlassF1Score
 from torchvision.transforms import v2
 
-from leyden.data.datamodules import ArrayDataModule, ArrayDataset, Batch
+from leyden.data.array_dataset import ArrayDataset, Batch
+from leyden.data.datamodules import ArrayDataModule
 from leyden.data.transforms import RandomAffine, RandomCrop, RandomHorizontalFlip
 from leyden.errors import UserError
 from leyden.models.linear_regression import LinearRegression
@@ -102,7 +103,8 @@ def test_an_exact_auroc_keeps_all_samples_and_one_with_thresholds_counts() -> No
     model = MLP(input_shape=(10,), num_classes=3, metrics=[metrics[0], partial(metrics[1], thresholds=100)])
     kept = []
     for _ in range(2):
-        model._held["val"] = [(torch.randn(50, 3), torch.arange(50) % 3, torch.zeros(()))]
+        model.update_metrics("val", torch.randn(50, 3), torch.arange(50) % 3, torch.zeros(()))
+        model.flush_metrics("val")
         exact, counted = list(model.metrics("val").values())[-2:]
         values = [sum(x.numel() for x in metric.metric_state["preds"]) for metric in (exact,)]
         kept.append((values[0], counted.metric_state["confmat"].numel()))

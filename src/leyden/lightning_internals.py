@@ -7,10 +7,14 @@ changes what it relies on.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.queues import Queue
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch._utils import ExceptionWrapper
 from torch.distributed.constants import default_pg_timeout
+from torch.utils.data import get_worker_info
 
 
 @contextmanager
@@ -43,3 +47,25 @@ def rendezvous_timeout(trainer: Trainer) -> timedelta:
     Strategies take a `timeout`, but keep it in a private attribute; None is torch's default.
     """
     return getattr(trainer.strategy, "_timeout", None) or default_pg_timeout
+
+
+def send_worker_errors() -> None:
+    """Raise in the run why a DataLoader worker cannot send a batch, for example because /dev/shm is full.
+
+    The thread of the worker that sends batches only prints such an error, and the run would wait for the batch
+    forever. Python calls `Queue._on_queue_feeder_error`, private, in that thread, and torch raises the
+    `ExceptionWrapper` of torch._utils, private, that it finds in the place of a batch; neither has a public hook. The
+    change is global, for workers of any DataLoader that are forked afterwards.
+    """
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+
+
+_print_error = Queue._on_queue_feeder_error  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Any, error: Exception, item: Any) -> None:
+    if (worker := get_worker_info()) is None:
+        _print_error(error, item)
+    else:
+        where = f"in DataLoader worker process {worker.id}"
+        queue.put((item[0], ExceptionWrapper(where=where)))  # type: ignore[no-untyped-call]

@@ -22,8 +22,6 @@ from leyden.data.samplers import (
     ClassBalancedSampler,
     DistributedEvalSampler,
     ResumableSampler,
-    derive_seed,
-    seed_step,
 )
 from leyden.errors import UserError
 
@@ -163,22 +161,3 @@ def test_a_sampler_that_draws_fewer_samples_than_it_says_is_refused(drawn: int) 
 def test_class_balance_is_refused_where_there_are_no_classes() -> None:
     with pytest.raises(UserError, match="these targets are real numbers"):
         ClassBalancedSampler(ArrayDataset(torch.zeros(4, 1), torch.zeros(4, 1)))
-
-
-def test_neighbouring_positions_have_different_seeds() -> None:
-    positions = [(e, b, r) for e in range(10) for b in range(10) for r in range(10)]
-    seeds = {derive_seed(seed, *p) for seed in (0, 1) for p in [(), (0,), (1,), *positions]}
-    assert len(seeds) == 2 * (3 + 1000)
-
-
-def test_a_step_is_seeded_by_its_position_and_rank() -> None:
-    def draw(*position: int, seed: int = 0) -> float:
-        epoch, batch, rank = position
-        seed_step(trainer_at(epoch, batch, rank=rank), torch.device("cpu"), seed)
-        return float(torch.rand(()))
-
-    first = draw(1, 2, 3)
-    assert first == float(torch.rand((), generator=torch.Generator().manual_seed(derive_seed(0, 1, 2, 3))))
-    torch.rand(5)
-    assert draw(1, 2, 3) == first
-    assert len({first, draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 0), draw(1, 2, 3, seed=1)}) == 5

@@ -26,8 +26,8 @@ from torchvision.transforms import ToPILImage, v2
 
 from leyden import PROJECT
 from leyden.cli.main import main
+from leyden.data.array_dataset import ArrayDataset
 from leyden.data.array_loader import LazyDataLoader
-from leyden.data.datamodules import ArrayDataset
 from leyden.data.resumable import make_resumable, resumable_copy, seed_setup
 from leyden.data.samplers import ClassBalancedSampler, ResumableSampler
 from leyden.runs.metrics_logger import logged_steps, rewind_metrics

@@ -143,7 +143,9 @@ def test_the_saved_state_of_each_metric_of_torchmetrics_is_enough_to_go_on(cls: 
         return
     model = model_of(cls)
     draw = torch.Generator().manual_seed(0)
-    outputs = [torch.rand(size, *model.example()[0].shape[1:], generator=draw) for size in (40, 23, 31)]
+    outputs = [
+        torch.rand(size, *model.example_output_and_target()[0].shape[1:], generator=draw) for size in (40, 23, 31)
+    ]
     if isinstance(model, MLP):
         targets = [torch.randint(5, (len(output),), generator=draw) for output in outputs]
     else:
@@ -152,8 +154,8 @@ def test_the_saved_state_of_each_metric_of_torchmetrics_is_enough_to_go_on(cls: 
 
     def updated(split: str, batches: list[Any]) -> Metric:
         for batch in batches:
-            model._held[split] = [batch]
-            model.metrics(split)
+            model.update_metrics(split, *batch)
+            model.flush_metrics(split)
         return list(model.metrics(split).values())[-1]
 
     torch.save(updated("killed", batches[:1]).metric_state, tmp_path / "state")
@@ -161,7 +163,9 @@ def test_the_saved_state_of_each_metric_of_torchmetrics_is_enough_to_go_on(cls: 
         setattr(updated("resumed", []), state, value)
     whole = updated("whole", batches).compute().float()
     assert torch.equal(updated("resumed", batches[1:]).compute().float(), whole)
-    model._held["at once"] = batches
+    for batch in batches:
+        model.update_metrics("at once", *batch)
+    model.flush_metrics("at once")
     assert torch.equal(updated("at once", []).compute().float(), whole)
 
 

@@ -1,4 +1,4 @@
-"""The tasks: losses, epoch metrics and optimizer set-up, each against an independent computation."""
+"""Losses of classifiers and regressors against their formulas."""
 
 import math
 from functools import partial
@@ -7,62 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import ReduceLROnPlateau
-from sklearn.metrics import accuracy_score, log_loss
+from lightning.pytorch import Trainer
 from torch import nn
-from torch.optim.lr_scheduler import StepLR
+from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
-from leyden.data.synthetic import SyntheticClustersDataModule, SyntheticRegressionDataModule
+from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.errors import UserError
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.mlp import MLP
-from leyden.models.tasks import Classifier, NetworkClassifier
-
-
-def trainer(**options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return Trainer(**{"max_epochs": 1, "enable_checkpointing": False, "accelerator": "cpu", **quiet, **options})
-
-
-def vectors() -> SyntheticClustersDataModule:
-    return SyntheticClustersDataModule(num_samples=300, val_size=100, batch_size=64)  # 64 + 36: an uneven last batch
-
-
-def test_scores_are_exact_over_all_samples_also_with_a_smaller_last_batch() -> None:
-    data = vectors()
-    model = MLP(input_shape=(10,), num_classes=10)
-    run = trainer()
-    run.validate(model, data, verbose=False)
-    with torch.no_grad():
-        probabilities = model(data.val_set.x[data.val_set.indices]).softmax(dim=1)
-    y = data.val_set.labels
-    assert run.callback_metrics["val/acc"].item() == pytest.approx(accuracy_score(y, probabilities.argmax(dim=1)))
-    assert run.callback_metrics["val/loss"].item() == pytest.approx(
-        log_loss(y, probabilities, labels=range(10)), rel=1e-5
-    )
-
-
-def test_the_mean_of_batch_accuracies_would_have_been_wrong() -> None:
-    x = torch.eye(2)[[0] * 4 + [1]]  # five samples: the first four are guessed right, the fifth wrong
-    y = torch.tensor([0, 0, 0, 0, 0])
-    model = NetworkClassifier(network=nn.Identity(), input_shape=(2,), num_classes=2)
-    run = trainer()
-    run.test(model, DataLoader(TensorDataset(x, y), batch_size=4), verbose=False)
-    assert run.callback_metrics["test/acc"].item() == pytest.approx(4 / 5)  # not (1 + 0) / 2
-
-
-def test_metrics_start_anew_every_epoch() -> None:
-    class Recorder(MLP):
-        def on_validation_epoch_end(self) -> None:
-            self.seen.append(int(self.metrics("val")["loss"].weight))  # type: ignore[arg-type]
-            super().on_validation_epoch_end()
-
-        seen: list[int] = []  # noqa: RUF012
-
-    trainer(max_epochs=3, num_sanity_val_steps=0).fit(Recorder(input_shape=(10,), num_classes=10), vectors())
-    assert Recorder.seen == [100, 100, 100]
+from leyden.models.tasks import NetworkClassifier
 
 
 def test_a_network_emits_logits_whose_cross_entropy_is_that_of_the_written_formula() -> None:
@@ -78,82 +32,11 @@ def test_the_regression_loss_is_the_mean_over_samples_and_values() -> None:
     assert loss.item() == pytest.approx((0 + 4 + 9 + 0) / 4)
 
 
-def test_only_parameters_that_require_a_gradient_reach_the_optimizer() -> None:
-    model = MLP(input_shape=(10,), num_classes=10, optimizer=partial(torch.optim.SGD, lr=0.1))
-    model.network.hidden1.requires_grad_(False)
-    (group,) = model.configure_optimizers().param_groups
-    assert [id(p) for p in group["params"]] == [id(p) for p in model.network.head.parameters()]
-
-
-def test_a_scheduler_steps_once_an_epoch() -> None:
-    rates = []
-
-    class Recorder(MLP):
-        def on_train_epoch_start(self) -> None:
-            rates.append(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-
-    model = Recorder(
-        input_shape=(10,),
-        num_classes=10,
-        optimizer=partial(torch.optim.SGD, lr=1.0),
-        lr_scheduler=partial(StepLR, step_size=2, gamma=0.1),
-    )
-    trainer(max_epochs=5).fit(model, vectors())
-    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01])
-
-
-def test_a_plateau_scheduler_watches_what_it_is_told_to() -> None:
-    model = MLP(
-        input_shape=(10,),
-        num_classes=10,
-        optimizer=partial(torch.optim.SGD, lr=0.0),  # nothing improves
-        lr_scheduler=partial(ReduceLROnPlateau, monitor="val/loss", patience=0),
-    )
-    run = trainer(max_epochs=3)
-    run.fit(model, vectors())
-    assert run.lr_scheduler_configs[0].monitor == "val/loss"
-    assert run.lr_scheduler_configs[0].scheduler.num_bad_epochs == 0  # it has acted on the epochs without progress
-
-
-def test_one_step_of_training_is_one_step_of_plain_torch() -> None:
-    data = SyntheticRegressionDataModule(num_samples=40, val_size=8, batch_size=32)
-    model = LinearRegression(input_shape=(10,), out_features=1, optimizer=partial(torch.optim.SGD, lr=0.05))
-    layer = model.network[1]
-    assert isinstance(layer, nn.Linear)
-    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    trainer().fit(model, data)
-    x, y = data.train_set.x[data.train_set.indices], data.train_set.labels
-    error = x @ weight.T + bias - y  # gradient of the mean squared error, by hand
-    torch.testing.assert_close(layer.weight, weight - 0.05 * 2 * (error.T @ x) / len(x))
-    torch.testing.assert_close(layer.bias, bias - 0.05 * 2 * error.mean(dim=0))
-
-
 def test_a_task_without_its_kind_of_target_says_so() -> None:
     with pytest.raises(UserError, match="MLP needs class labels"):
         MLP(input_shape=(10,), num_classes=None)
     with pytest.raises(UserError, match="LinearRegression needs real targets"):
         LinearRegression(input_shape=(10,), out_features=None)
-
-
-@pytest.mark.parametrize(
-    ("model", "again"),
-    [
-        (MLP(input_shape=(10,), num_classes=10, hidden_sizes=(7, 5), activation=nn.Tanh), {}),
-        (MLP(input_shape=(10,), num_classes=10, activation=partial(nn.LeakyReLU, negative_slope=0.3)), {}),
-        (
-            NetworkClassifier(network=nn.Linear(10, 10), input_shape=(10,), num_classes=10),
-            {"network": nn.Linear(10, 10)},  # a whole module has to be given again
-        ),
-    ],
-    ids=["class", "partial", "module"],
-)
-def test_a_python_run_reloads_with_weights_only(model: Classifier, again: dict[str, nn.Module], tmp_path: Path) -> None:
-    run = trainer(max_steps=1)
-    run.fit(model, vectors())
-    run.save_checkpoint(tmp_path / "some.ckpt")
-    loaded = type(model).load_from_checkpoint(tmp_path / "some.ckpt", weights_only=True, **again)
-    x = torch.randn(5, 10)
-    assert torch.equal(loaded(x), model(x))
 
 
 def test_a_network_of_ones_own_is_trained_from_the_command_line(
@@ -172,73 +55,119 @@ def test_a_network_of_ones_own_is_trained_from_the_command_line(
     assert isinstance(NetworkClassifier.load_from_checkpoint(file, weights_only=True).network, nn.Linear)
 
 
-def test_tasks_are_lightning_modules_with_nothing_hidden_in_their_state() -> None:
-    model = MLP(input_shape=(10,), num_classes=10)
-    model.metrics("train")["acc"].update(torch.rand(4, 10), torch.zeros(4, dtype=torch.int64))
-    assert isinstance(model, LightningModule)
-    assert set(model.state_dict()) == {f"network.{name}" for name in model.network.state_dict()}
+def test_class_weights_multiply_the_term_of_the_target_class_in_training_only() -> None:
+    model = MLP(input_shape=(10,), num_classes=3, class_weights=[1.0, 2.0, 4.0])
+    model.on_fit_start()
+    logits, y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]), torch.tensor([0, 2])
+    terms = [math.log(math.e + 2) - 1, math.log(math.exp(2) + 2) - 2]
+    assert model.train().loss(logits, y).item() == pytest.approx((1 * terms[0] + 4 * terms[1]) / (1 + 4))
+    assert model.eval().loss(logits, y).item() == pytest.approx(sum(terms) / 2)
 
 
-def scores_of_a_run(monkeypatch: pytest.MonkeyPatch, held: int, look: bool = False) -> dict[str, float]:
-    class Looking(MLP):
-        def on_train_batch_end(self, *_: Any) -> None:
-            if look:
-                self.metrics("train")
+def test_label_smoothing_spreads_its_share_over_all_classes_in_training_only() -> None:
+    model = MLP(input_shape=(10,), num_classes=4, label_smoothing=0.2)
+    logits, y = torch.tensor([[1.0, 2.0, 0.0, -1.0]]), torch.tensor([1])
+    log_p = logits.log_softmax(dim=1)[0].tolist()
+    target = [0.05, 0.85, 0.05, 0.05]
+    expected = -sum(t * p for t, p in zip(target, log_p, strict=True))
+    assert model.train().loss(logits, y).item() == pytest.approx(expected)
+    assert model.eval().loss(logits, y).item() == pytest.approx(-log_p[1])
 
-    monkeypatch.setattr("leyden.models.tasks.HELD_VALUES", held)
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_weighted_mean_is_over_the_batches_of_all_ranks(smoothing: float, ranks: Any) -> None:
+    """Ranks whose samples have other weights: a mean of their means would weigh the rare class by its rank."""
+    weight = torch.tensor([1.0, 2.0, 40.0])
     torch.manual_seed(0)
-    model = Looking(input_shape=(10,), num_classes=10, optimizer=partial(torch.optim.SGD, lr=0.1))
-    run = trainer(max_epochs=2)
-    run.fit(model, SyntheticClustersDataModule(num_samples=800, val_size=100, batch_size=7))
-    return {name: score.item() for name, score in run.callback_metrics.items() if name != "train/loss_step"}
+    logits, y = torch.randn(8, 3), torch.tensor([0, 1, 0, 0, 2, 2, 1, 2])
+    whole = logits.clone().requires_grad_()
+    expected = nn.functional.cross_entropy(whole, y, weight=weight, label_smoothing=smoothing)
+    expected.backward()
+    options: dict[str, Any] = {"class_weights": weight.tolist(), "label_smoothing": smoothing}
+    models = [MLP(input_shape=(10,), num_classes=3, **options).train() for _ in range(2)]
+    halves = [logits[:4].clone().requires_grad_(), logits[4:].clone().requires_grad_()]
+
+    def loss(rank: int) -> torch.Tensor:
+        models[rank].on_fit_start()
+        loss = models[rank].loss(halves[rank], y[4 * rank :][:4])
+        (loss / 2).backward()  # DDP takes the mean of the gradients
+        return loss.detach()
+
+    losses = torch.stack(ranks.run(loss))
+    torch.testing.assert_close(losses.mean(), expected.detach())  # what is logged
+    torch.testing.assert_close(torch.cat([half.grad for half in halves]), whole.grad)  # type: ignore[arg-type, misc]
+    parts = [nn.functional.cross_entropy(logits[i], y[i], weight) for i in (slice(0, 4), slice(4, 8))]
+    assert abs(sum(parts) / 2 - expected) > 0.05
 
 
-def test_scores_do_not_depend_on_when_they_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
-    each_batch = scores_of_a_run(monkeypatch, held=1)
-    assert set(each_batch) == {"train/loss", "train/acc", "val/loss", "val/acc"}
-    for held in (500, 2**18):
-        assert scores_of_a_run(monkeypatch, held) == each_batch
-    assert scores_of_a_run(monkeypatch, held=2**18, look=True) == each_batch
-
-
-def test_metrics_cover_every_batch_so_far() -> None:
-    seen = []
-
-    class Looking(MLP):
-        def on_train_batch_end(self, *_: Any) -> None:
-            seen.append(int(self.metrics("train")["loss"].weight))  # type: ignore[arg-type]
-
-    trainer().fit(Looking(input_shape=(10,), num_classes=10), vectors())
-    assert seen == [64, 128, 192, 200]
-
-
-def test_what_waits_for_the_metrics_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = []
-
-    class Looking(MLP):
-        def on_train_batch_end(self, *_: Any) -> None:
-            values.append(sum(output.numel() for output, _, _ in self._held.get("train", [])))
-
-    monkeypatch.setattr("leyden.models.tasks.HELD_VALUES", 1000)
-    trainer().fit(Looking(input_shape=(10,), num_classes=10), vectors())
-    assert values == [640, 0, 640, 720]  # 64 x 10 a batch, emptied at 1 000; the last batch is of 8 samples
-
-
-def test_the_name_that_is_set_at_each_hook_skips_what_modules_do_and_nothing_else_does(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, nn.CrossEntropyLoss()), ({"loss": nn.MultiMarginLoss}, nn.MultiMarginLoss())],
+    ids=["cross-entropy", "a loss of one's own"],
+)
+def test_a_loss_without_class_weights_is_of_the_batch_of_its_own_rank(
+    options: dict[str, Any], expected: nn.Module, ranks: Any
 ) -> None:
-    set_slowly = []
-    usual = nn.Module.__setattr__
+    model = MLP(input_shape=(10,), num_classes=3, **options).train()
+    model.on_fit_start()
+    logits, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert ranks.run(lambda rank: model.loss(logits, y).equal(expected(logits, y))) == [True, True]
+    assert ranks.sums == 0
 
-    def slowly(self: nn.Module, name: str, value: Any) -> None:
-        set_slowly.append(name)
-        usual(self, name, value)
 
-    model = MLP(input_shape=(10,), num_classes=10)
-    monkeypatch.setattr(nn.Module, "__setattr__", slowly)
-    trainer().fit(model, vectors())
-    assert "_trainer" in set_slowly
-    assert "_current_fx_name" in vars(model)  # Lightning's own name, private
-    assert "_current_fx_name" not in set_slowly
-    model.extra = nn.Linear(1, 1)
-    assert "extra.weight" in model.state_dict()
+def test_an_accumulated_step_takes_the_mean_of_the_weighted_means_of_its_batches() -> None:
+    weight = torch.tensor([1.0, 2.0, 40.0])
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5), torch.tensor([0, 1, 0, 0, 2, 2, 1, 2])
+    layer = nn.Linear(5, 3)
+    plain = nn.Linear(5, 3)
+    plain.load_state_dict(layer.state_dict())
+    (nn.functional.cross_entropy(plain(x[:4]), y[:4], weight) / 2).backward()
+    (nn.functional.cross_entropy(plain(x[4:]), y[4:], weight) / 2).backward()
+    model = NetworkClassifier(
+        layer, input_shape=(5,), num_classes=3, class_weights=weight.tolist(), optimizer=partial(SGD, lr=1.0)
+    )
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    run = Trainer(max_epochs=1, accumulate_grad_batches=2, enable_checkpointing=False, accelerator="cpu", **quiet)
+    run.fit(model, DataLoader(TensorDataset(x, y), batch_size=4))
+    for trained, parameter in zip(layer.parameters(), plain.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(trained, parameter - parameter.grad)
+
+
+def fitted(**options: Any) -> MLP:
+    model = MLP(input_shape=(10,), num_classes=10, **options)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    data = SyntheticClustersDataModule(num_samples=300, val_size=50)
+    Trainer(max_steps=1, enable_checkpointing=False, accelerator="cpu", **quiet).fit(model, data)
+    return model
+
+
+def test_balanced_weights_are_counted_from_the_training_labels() -> None:
+    model = fitted(class_weights="balanced")
+    data = SyntheticClustersDataModule(num_samples=300, val_size=50)
+    data.setup()
+    counts = [data.train_set.labels.tolist().count(label) for label in range(10)]
+    assert model._weight is not None
+    assert model._weight.tolist() == pytest.approx([250 / (10 * count) for count in counts])
+
+
+def test_weights_that_are_not_one_a_class_are_refused() -> None:
+    with pytest.raises(UserError, match="class_weights has 3 numbers, but there are 10 classes"):
+        fitted(class_weights=[1.0, 2.0, 3.0])
+
+
+def test_cross_entropy_takes_logits() -> None:
+    logits, y = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    loss = MLP(input_shape=(10,), num_classes=3).loss
+    log_p = logits.log_softmax(dim=1)
+    torch.testing.assert_close(log_p.log_softmax(dim=1), log_p)
+    torch.testing.assert_close(loss(log_p, y), loss(logits, y))  # redundant
+    assert not torch.isclose(loss(logits.softmax(dim=1), y), loss(logits, y))  # a bug
+
+
+def test_two_classes_give_binary_cross_entropy() -> None:
+    logits, y = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+    p = (logits[:, 1] - logits[:, 0]).sigmoid()  # the probability of class 1
+    expected = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+    torch.testing.assert_close(MLP(input_shape=(10,), num_classes=2).loss(logits, y), expected)

@@ -5,7 +5,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from leyden.models.tasks import Batch, Classifier
+from leyden.models.task import Batch
+from leyden.models.tasks import Classifier
 
 
 def class_names(trainer: Trainer, count: int) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
-from leyden.models.tasks import Task
+from leyden.models.task import Task
 from leyden.runs.run_config import RunConfig
 
 FINDERS = (BatchSizeFinder, LearningRateFinder)

@@ -12,8 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.errors import RunError, UserError
-from leyden.models.objectives import make_metrics
-from leyden.models.tasks import Task
+from leyden.models.task import Task
 from leyden.runs.run_config import RunConfig
 
 log = logging.getLogger(__name__)
@@ -50,8 +49,7 @@ def check_names(trainer: Trainer, model: Task) -> None:
     Raises:
         UserError: A name is similar to one that is logged, or is that of a test score.
     """
-    scores = ("loss", *model.make_metrics(), *make_metrics(model.more_metrics))
-    logged = {"train/loss_step", *(f"{split}/{score}" for split in ("train", "val") for score in scores)}
+    logged = {"train/loss_step", *(f"{split}/{name}" for split in ("train", "val") for name in model.metric_names())}
     for who, _, monitor in monitors(trainer, model):
         if monitor.startswith("test/"):
             raise UserError(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from leyden.data.samplers import ResumableSampler
 from leyden.errors import RunError, UserError
-from leyden.models.tasks import Task
+from leyden.models.task import Task
 from leyden.runs.directory import LAST, PREVIOUS, run_directory
 from leyden.runs.metrics_logger import MetricsLogger
 
@@ -147,7 +147,7 @@ class LastCheckpoint(Callback):
         sampler = getattr(trainer.train_dataloader, "sampler", None)
         if isinstance(sampler, ResumableSampler):
             start = batch_idx * sampler.batch_size
-            indices = sampler.share(trainer.current_epoch)[start : start + sampler.batch_size]
+            indices = sampler.rank_indices(trainer.current_epoch)[start : start + sampler.batch_size]
             where += f", training samples {' '.join(map(str, indices))}"
         kept = self.directory / LAST
         good = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
@@ -220,6 +220,7 @@ class LastCheckpoint(Callback):
         if unwritten := [row for metrics in _metrics_loggers(trainer) for row in metrics.unwritten]:
             checkpoint["unwritten_metrics"] = unwritten
         if isinstance(pl_module, Task):
+            pl_module.flush_metrics("train")
             checkpoint["train_metrics"] = {
                 name: {state: _of_all_ranks(trainer, value) for state, value in metric.metric_state.items()}
                 for name, metric in pl_module.metrics("train").items()

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from leyden.errors import UserError
 from leyden.models.lr_schedules import LENGTHS, follows_run, given_length, length_argument, schedule_name, spanning
-from leyden.models.tasks import Task
+from leyden.models.task import Task
 
 Choice = Literal["keep", "restart"]
 COUNTS = ("trainer.max_epochs", "trainer.max_steps")

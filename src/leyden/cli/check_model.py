@@ -6,8 +6,10 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from leyden.data.datamodules import ImageDataModule
 from leyden.errors import UserError
-from leyden.models.tasks import Regressor, Task
+from leyden.models.task import Task
+from leyden.models.tasks import Regressor
 
 Loader = DataLoader[Any]
 
@@ -120,7 +122,11 @@ def check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: 
     batch = data.transfer_batch_to_device(batch, model.device, 0)
     copies = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch-norm updates these instead
     try:
-        x, y = model.inputs_and_targets(*data.on_after_batch_transfer(batch, 0))
+        if type(data).on_after_batch_transfer is ImageDataModule.on_after_batch_transfer:
+            batch = data.preprocess(batch, training=True)  # type: ignore[attr-defined]
+        else:
+            batch = data.on_after_batch_transfer(batch, 0)
+        x, y = model.inputs_and_targets(*batch)
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
             output = torch.func.functional_call(model, copies, (x,))
             check_output(model, data, output, len(y))  # some networks return more in training than in evaluation

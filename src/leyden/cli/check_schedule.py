@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, O
 from leyden.cli.messages import reason
 from leyden.errors import UserError
 from leyden.models.lr_schedules import follows_run, given_length, length_argument, length_in_run
-from leyden.models.tasks import Task
+from leyden.models.task import Task
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from leyden.cli.report import finish_fit, report
 from leyden.cli.run import prepare_run
 from leyden.cli.trainer import callbacks_of, make_trainer
 from leyden.data.resumable import make_resumable, seed_setup
-from leyden.data.samplers import check_seed
+from leyden.data.seeds import check_seed
 from leyden.errors import UserError
 from leyden.lightning_internals import loaders_not_called
 from leyden.runs.wandb import WandbOptions
@@ -153,7 +153,7 @@ class CLI(LightningCLI):
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return
         check_fit(self.trainer, self.model, self.datamodule, run.directory)
-        make_resumable(self.model, self.datamodule)
+        make_resumable(self.model, self.datamodule, config.trainer.use_distributed_sampler is not False)
         announce_nodes(self.trainer)
 
     def before_validate(self) -> None:

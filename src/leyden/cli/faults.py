@@ -9,7 +9,7 @@ import torch
 
 from leyden.callbacks.monitored_scores import monitor_fault
 from leyden.cli.parts import part_fault
-from leyden.data.array_loader import worker_fault
+from leyden.data.workers import worker_fault
 from leyden.errors import RunError, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -9,8 +9,8 @@ from leyden.cli.cli import CLI
 from leyden.cli.console import quieten_lightning, shorter_help
 from leyden.cli.faults import known_fault
 from leyden.cli.parser import register_strict_yaml
-from leyden.data.array_loader import report_lost_batches
 from leyden.errors import RunError, UserError
+from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
 from leyden.runs.wandb import finish_tracking
 from leyden.security import check_command, check_environment, restrict_imports
@@ -32,7 +32,7 @@ def main(args: list[str]) -> int:
     quieten_lightning()
     restrict_imports()
     register_strict_yaml()
-    report_lost_batches()
+    send_worker_errors()
     wants_help = any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args)
     code = 1
     try:

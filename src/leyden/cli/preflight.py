@@ -5,8 +5,6 @@ No check changes a random state or the model, so the results of a run are bit fo
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -21,7 +19,7 @@ from leyden.cli.check_model import check_model_fits_data, check_step, first_samp
 from leyden.cli.check_schedule import check_optimizer, limited
 from leyden.data.datamodules import ArrayDataModule
 from leyden.errors import UserError
-from leyden.models.tasks import Task
+from leyden.models.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -80,27 +78,17 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
         check_optimizer(trainer, model)
         check_model_fits_data(model, data)
         return
-    with _in_training(trainer, data):
-        data.setup("fit")  # when Lightning calls it again, it returns at once
-        with isolate_rng(include_cuda=False):
-            train, val = data.train_dataloader(), data.val_dataloader()
-            _check_batches(trainer, len(train), len(val))
-            batch = first_samples(train, trainer)
-            check_optimizer(trainer, model, len(train))
-            if isinstance(model, Task):
-                check_step(trainer, model, data, batch)
-            else:
-                check_model_fits_data(model, data)
-
-
-@contextmanager
-def _in_training(trainer: Trainer, data: LightningDataModule) -> Iterator[None]:
-    """Let the data see the Trainer at its first step: they shuffle for its ranks and augment for training only."""
-    data.trainer, trainer.training = trainer, True
-    try:
-        yield
-    finally:
-        data.trainer, trainer.state.stage = None, None
+    data.trainer = trainer  # as in `fit`: its device and number of processes matter
+    data.setup("fit")  # `fit` calls it again, which does nothing
+    with isolate_rng(include_cuda=False):
+        train, val = data.train_dataloader(), data.val_dataloader()
+        _check_batches(trainer, len(train), len(val))
+        batch = first_samples(train, trainer)
+        check_optimizer(trainer, model, len(train))
+        if isinstance(model, Task):
+            check_step(trainer, model, data, batch)
+        else:
+            check_model_fits_data(model, data)
 
 
 def _check_monitors(trainer: Trainer, model: LightningModule) -> None:

@@ -15,7 +15,6 @@ from leyden.callbacks.finetuning import ResumedFinetuning
 from leyden.callbacks.fused_clipping import FusedClipping
 from leyden.callbacks.global_batch import GlobalBatch, ResumedAccumulation
 from leyden.callbacks.monitored_scores import MonitoredScores
-from leyden.callbacks.overhead import drop_idle_hooks
 from leyden.callbacks.progress_bar import RunProgressBar
 from leyden.callbacks.sync_batchnorm import SyncBatchNorm
 from leyden.checkpoints.epoch_so_far import EpochSoFar
@@ -82,9 +81,7 @@ def callbacks_of(run: Run, options: Namespace, last: LastCheckpoint, schedule: C
         added.append(ResumedSchedule(schedule))
     # a checkpoint between epochs is saved before any callback acts on the new epoch;
     # the score of ModelCheckpoint is chosen before ModelCheckpoint reads it
-    callbacks = [last, MonitoredScores(run_config), *configured, *added]
-    drop_idle_hooks(callbacks)
-    return callbacks
+    return [last, MonitoredScores(run_config), *configured, *added]
 
 
 def make_trainer(make: Callable[..., Trainer], run: Run, options: Namespace) -> Trainer:

@@ -22,19 +22,18 @@ PYTHON_FOLDER = "cifar-10-batches-py"
 
 
 class CIFAR10DataModule(ImageDataModule):
-    """60 000 photographs of ten kinds of things, 32x32 pixels (Krizhevsky, 2009), in their official split.
+    """60 000 photographs in ten classes, 32x32 pixels (Krizhevsky, 2009), in their official split.
 
-    50 000 images are for training and validation, 10 000 for the test. The official binary release is read
-    from `cifar-10-batches-bin/` in the data folder. Without its files, `cifar-10-batches-py/`, which
-    torchvision makes, does as well; without either, the binary release is downloaded.
+    50 000 images are for training and validation, 10 000 for the test. The official binary release is read from
+    `cifar-10-batches-bin/` in the data folder or, if that has none of its files, torchvision's copy from
+    `cifar-10-batches-py/`. If both are missing, the binary release is downloaded.
 
     Args:
-        root: The data folder, relative to the current one. None stands for the environment variable
-            LEYDEN_DATA, or without it the project's `data/`.
-        val_size: How many training images to hold out for validation.
-        mean: What to subtract from pixels in [0, 1], for R, G and B. The default is that of the training
-            images.
-        std: What to divide by after that, likewise.
+        root: The data folder, relative to the current one. None for the environment variable LEYDEN_DATA or, if it
+            is not set, the project's `data/`.
+        val_size: Number of training images to hold out for validation.
+        mean: Mean to subtract from pixels in [0, 1], for R, G and B. The default is that of the training images.
+        std: Standard deviation to divide by. The default is that of the training images.
         classes: Keep only these of the ten classes, 0 to 9; they become 0, 1, ... in this order. None keeps all.
         kwargs: The options of `ImageDataModule`.
     """
@@ -70,14 +69,14 @@ class CIFAR10DataModule(ImageDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """What the labels 0, 1, ... mean."""
+        """Names of the labels 0, 1, ..."""
         return [CIFAR10_CLASSES[index] for index in self.classes or range(10)]
 
     def setup(self, stage: str | None = None) -> None:
-        """Loads, checks and splits.
+        """Load, check and split the arrays.
 
         Raises:
-            UserError: If the data or an option is wrong.
+            UserError: The data or an option is wrong.
         """
         classes = self.classes
         if classes is not None and (not classes or len({*classes} & {*range(10)}) < len(classes)):
@@ -85,7 +84,7 @@ class CIFAR10DataModule(ImageDataModule):
         super().setup(stage)
 
     def load_arrays(self) -> tuple[Batch, Batch]:
-        """Returns the images (N, 3, 32, 32) and their classes (N,)."""
+        """Return images (N, 3, 32, 32) and their labels (N,)."""
         root = data_folder(self.root)
         has_binary = any((root / BINARY_FOLDER / name).exists() for name in self.files)
         use_python = (root / PYTHON_FOLDER).exists() and not has_binary
@@ -96,7 +95,7 @@ class CIFAR10DataModule(ImageDataModule):
         return _only(self.classes, x, y), _only(self.classes, *test)
 
     def _read_binary(self, root: Path) -> list[Batch]:
-        """Reads files of 3 073-byte rows: the label, then the R, the G and the B plane."""
+        """Read files of 3 073-byte rows: the label, then the R, the G and the B plane."""
         batches = []
         for name, md5 in self.files.items():
             content = read_verified(root / BINARY_FOLDER / name, md5, self._fetch_binary)
@@ -105,7 +104,7 @@ class CIFAR10DataModule(ImageDataModule):
         return batches
 
     def _read_python(self, root: Path) -> list[Batch]:
-        """Reads the pickles of torchvision, never before their checksum holds."""
+        """Read the pickles of torchvision, after verifying their checksums."""
         batches = []
         for name, md5 in self.python_files.items():
             content = read_verified(root / PYTHON_FOLDER / name, md5, self._fetch_nothing)
@@ -123,6 +122,6 @@ class CIFAR10DataModule(ImageDataModule):
 
 
 def _only(classes: list[int], x: Tensor, y: Tensor) -> Batch:
-    """Keeps the images of some classes, which become 0, 1, ... in their order."""
+    """Keep the images of some classes, which become 0, 1, ... in their order."""
     kept = torch.isin(y, torch.tensor(classes))
     return x[kept], torch.tensor([classes.index(label) for label in y[kept].tolist()])

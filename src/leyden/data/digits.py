@@ -1,4 +1,4 @@
-"""Small real handwritten digits, which come with scikit-learn: what runs on MNIST runs on them offline."""
+"""Small handwritten digits that come with scikit-learn, for experiments without a download."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,16 +16,16 @@ TEST_SIZE = 360
 class DigitsDataModule(ImageDataModule):
     """1 797 handwritten digits, 8x8 pixels of 17 grey levels (Alpaydin and Kaynak, 1998).
 
-    scikit-learn has the test part of the original data, from 13 writers, and does not say who wrote which. Here a fixed
-    random fifth of it, 360 images with the same fraction of every digit, is the test set, and the other 1 437 are for
-    training and validation. The split is not by writer: the same people wrote both, so the scores do not show how well
-    the digits of other people are recognised.
+    scikit-learn has the test part of the original data, from 13 writers, without the writer of each image. Here a fixed
+    random fifth of it, 360 images with the same fraction of each digit, is the test set; the other 1 437 are for
+    training and validation. The split is not by writer, so scores do not show how well the digits of other people are
+    recognised.
 
     Args:
-        size: Height and width to which the images are enlarged, bilinearly; 8 leaves them as they are.
-        val_size: How many training images to hold out for validation.
-        mean: What to subtract from pixels in [0, 1]. The default is that of the training images at 28x28.
-        std: What to divide by after that. The default is that of the training images at 28x28; at 8x8 it is 0.3761.
+        size: Height and width to which images are enlarged by bilinear interpolation; 8 for the original size.
+        val_size: Number of training images to hold out for validation.
+        mean: Mean to subtract from pixels in [0, 1]. The default is that of the training images at 28x28.
+        std: Standard deviation to divide by. The default is that of the training images at 28x28; at 8x8 it is 0.3761.
         stratify: Whether to hold out the same fraction of each digit.
         kwargs: The options of `ImageDataModule`.
     """
@@ -47,8 +47,8 @@ class DigitsDataModule(ImageDataModule):
         self.input_shape = (1, size, size)
 
     def load_arrays(self) -> tuple[Batch, Batch]:
-        """Returns the images (N, 1, size, size), of values 0 to 16, and their digits (N,)."""
-        from sklearn.datasets import load_digits  # costs 0.4 s, which only these data need
+        """Return images (N, 1, size, size) with values 0 to 16, and their digits (N,)."""
+        from sklearn.datasets import load_digits  # takes 0.4 s, needed for these data only
         from sklearn.model_selection import train_test_split
 
         digits = load_digits()

@@ -1,4 +1,4 @@
-"""Downloaded files, which are used only if their checksum holds."""
+"""Download files, and use them only if their checksum is right."""
 
 import hashlib
 import logging
@@ -17,38 +17,37 @@ from torchvision.datasets.utils import download_url
 from leyden import PROJECT
 from leyden.errors import UserError
 
-TIMEOUT = 10.0  # seconds that a server may stay silent
+TIMEOUT = 10.0  # seconds to wait for an answer of a server
 log = logging.getLogger(__name__)
 
 
 def data_folder(root: str | None) -> Path:
-    """The folder of the datasets: `root`, or the environment's LEYDEN_DATA, or the project's `data/`."""
+    """Return the folder of the datasets: `root`, or the environment variable LEYDEN_DATA, or the project's `data/`."""
     if root is None:
         root = os.environ.get("LEYDEN_DATA") or str(PROJECT / "data")
     return Path(root).expanduser()
 
 
 def read_verified(path: Path, md5: str, fetch: Callable[[Path], Iterable[Path]]) -> bytes:
-    """Returns the content of a file, after fetching it if it is missing or damaged.
+    """Return the content of a file, after downloading it if it is missing or damaged.
 
-    The checksum is that of the very bytes returned. A file that is fetched takes its place only when
-    complete, and several processes that want it wait for the one that fetches it. Nothing is written unless a
-    fetch is needed, so the folder may be read-only.
+    The checksum is that of the returned bytes. A downloaded file replaces `path` when it is complete; other processes
+    that need it wait for that. Nothing is written without a download, so the folder may be read-only.
 
     Args:
         path: The file.
-        md5: Its checksum.
-        fetch: Is given an empty folder, downloads into it, and returns the files that belong beside `path`.
+        md5: Its checksum, in hexadecimal.
+        fetch: Downloads into the empty folder that it is called with; returns the files to move beside `path`.
 
     Raises:
-        UserError: If the file is not there and cannot be fetched.
+        UserError: The file is missing or damaged, and cannot be downloaded.
     """
     try:
         content = _read_intact(path, md5)
         if content is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.parent / "download.lock"):
-                content = _read_intact(path, md5)  # another process may have fetched it meanwhile
+                content = _read_intact(path, md5)  # another process may have downloaded it meanwhile
                 if content is None:
                     log.warning("%s is %s: downloading it", path, "damaged" if path.exists() else "missing")
                     content = _fetch_and_read(path, md5, fetch)
@@ -68,7 +67,7 @@ def _read_intact(path: Path, md5: str) -> bytes | None:
 
 
 def _fetch_and_read(path: Path, md5: str, fetch: Callable[[Path], Iterable[Path]]) -> bytes:
-    # a folder beside the target: a file system moves a file from there in one step
+    # a folder beside the target, because a move within a file system is atomic
     with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
         for file in fetch(Path(folder)):
             file.replace(path.parent / file.name)
@@ -79,10 +78,15 @@ def _fetch_and_read(path: Path, md5: str, fetch: Callable[[Path], Iterable[Path]
 
 
 def download(urls: Sequence[str], md5: str, folder: Path) -> Path:
-    """Downloads a file from the first of several addresses that has the right one.
+    """Download a file from the first address that has it with the right checksum, and return its path.
+
+    Args:
+        urls: The addresses.
+        md5: The checksum, in hexadecimal.
+        folder: The folder to download into.
 
     Raises:
-        OSError: If none has. The message names each address and what went wrong there.
+        OSError: No address has it. The message has the error of each.
     """
     failures = []
     for url in urls:
@@ -97,18 +101,18 @@ def download(urls: Sequence[str], md5: str, folder: Path) -> Path:
 
 
 def unpack(archive: Path, names: Iterable[str], folder: Path) -> list[Path]:
-    """Takes some files out of a tar archive, and nothing else.
+    """Extract some files of a tar archive.
 
     Args:
         archive: The archive.
-        names: The files' names in it.
-        folder: Where they go; nothing is written outside of it, whatever the archive says.
+        names: Names of the files in it.
+        folder: Where to write them; nothing is written outside of it, whatever the archive contains.
 
     Returns:
         The files, in the order of the names.
 
     Raises:
-        OSError: If a file is not in the archive, or is no plain file that belongs into the folder.
+        OSError: A file is not in the archive, or is not a plain file inside of the folder.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -120,7 +124,7 @@ def unpack(archive: Path, names: Iterable[str], folder: Path) -> list[Path]:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Sets the time limit of sockets that have none of their own, such as torchvision's."""
+    """Set the default timeout of sockets, which torchvision's downloads have."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -20,15 +20,15 @@ MNIST_STD = 0.3081
 class MNISTDataModule(ImageDataModule):
     """70 000 handwritten digits, 28x28 grey pixels (LeCun et al., 1998), in their official split.
 
-    60 000 images are for training and validation, 10 000 for the test. The official files are read from
-    `MNIST/raw/` in the data folder, and downloaded if they are not there.
+    60 000 images are for training and validation, 10 000 for the test. The official files are read from `MNIST/raw/` in
+    the data folder, and downloaded if they are missing.
 
     Args:
-        root: The data folder, relative to the current one. None stands for the environment variable
-            LEYDEN_DATA, or without it the project's `data/`.
-        val_size: How many training images to hold out for validation.
-        mean: What to subtract from pixels in [0, 1]. The default is that of the training images.
-        std: What to divide by after that, likewise.
+        root: The data folder, relative to the current one. None for the environment variable LEYDEN_DATA or, if it
+            is not set, the project's `data/`.
+        val_size: Number of training images to hold out for validation.
+        mean: Mean to subtract from pixels in [0, 1]. The default is that of the training images.
+        std: Standard deviation to divide by. The default is that of the training images.
         kwargs: The options of `ImageDataModule`.
     """
 
@@ -54,7 +54,7 @@ class MNISTDataModule(ImageDataModule):
         self.root = root
 
     def load_arrays(self) -> tuple[Batch, Batch]:
-        """Returns the images (N, 1, 28, 28) and their digits (N,)."""
+        """Return images (N, 1, 28, 28) and their digits (N,)."""
         x, y, x_test, y_test = (self._read(name) for name in self.files)
         return (x.unsqueeze(1), y.long()), (x_test.unsqueeze(1), y_test.long())
 
@@ -70,10 +70,9 @@ class MNISTDataModule(ImageDataModule):
 
 
 def parse_idx(content: bytes) -> Tensor:
-    """Reads unsigned bytes in the IDX format of the MNIST files.
+    """Return the array in the content of an IDX file, the format of MNIST, of unsigned bytes.
 
-    The fourth byte is the number of dimensions; their sizes follow as big-endian 32-bit integers, then the
-    data.
+    The fourth byte is the number of dimensions; their sizes follow as big-endian 32-bit integers, then the data.
     """
     ndim = content[3]
     shape = np.frombuffer(content, ">i4", count=ndim, offset=4).tolist()

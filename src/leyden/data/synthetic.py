@@ -1,11 +1,11 @@
-"""Data made from known parameters, so that what a model learned can be compared with the truth."""
+"""Data from known parameters, with which those of a trained model can be compared."""
 
 from typing import Any
 
 import torch
 
 from leyden.data.datamodules import ArrayDataModule, Batch
-from leyden.data.samplers import derive_seed
+from leyden.data.seeds import derive_seed
 
 TEST_SIZE = 1000
 
@@ -13,17 +13,16 @@ TEST_SIZE = 1000
 class SyntheticRegressionDataModule(ArrayDataModule):
     """Regression with known weights: `y = x W^T + b + noise`, or `y = sin(x W^T + b) + noise`.
 
-    `weight` (out_features, in_features) and `bias` (out_features,) are the W and b of the formula. 1 000
-    further samples are the test set.
+    `weight` (out_features, in_features) and `bias` (out_features,) are W and b. Another 1 000 samples are the test set.
 
     Args:
-        in_features: Length of x.
-        out_features: Length of y.
+        in_features: Numbers in x.
+        out_features: Numbers in y.
         noise: Standard deviation of the normal noise on y.
-        num_samples: Training samples, those held out for validation included.
+        num_samples: Number of training samples, including those held out for validation.
         data_seed: Seed of W, b, x and the noise.
         nonlinear: Whether the target is the sine.
-        val_size: How many training samples to hold out for validation.
+        val_size: Number of training samples to hold out for validation.
         kwargs: The options of `ArrayDataModule`.
     """
 
@@ -50,8 +49,8 @@ class SyntheticRegressionDataModule(ArrayDataModule):
         self.bias = torch.randn(out_features, generator=generator)
 
     def load_arrays(self) -> tuple[Batch, Batch]:
-        """Returns inputs (N, in_features) and targets (N, out_features)."""
-        generator = torch.Generator().manual_seed(derive_seed(self.data_seed, 0))  # other numbers than the weights
+        """Return inputs (N, in_features) and targets (N, out_features)."""
+        generator = torch.Generator().manual_seed(derive_seed(self.data_seed, 0))  # not the numbers of the weights
         x = torch.randn(self.num_samples + TEST_SIZE, *self.input_shape, generator=generator)
         y = x @ self.weight.T + self.bias
         if self.nonlinear:
@@ -64,16 +63,16 @@ class SyntheticRegressionDataModule(ArrayDataModule):
 class SyntheticClustersDataModule(ArrayDataModule):
     """Classification of points around known centers, `centers` (num_classes, in_features).
 
-    1 000 further samples are the test set.
+    Another 1 000 samples are the test set.
 
     Args:
-        in_features: Length of x.
-        num_classes: How many clusters.
-        spread: Standard deviation of the normal distribution that the centers are drawn from.
+        in_features: Numbers in x.
+        num_classes: Number of clusters.
+        spread: Standard deviation of the normal distribution of the centers.
         noise: Standard deviation of the points around their center.
-        num_samples: Training samples, those held out for validation included.
+        num_samples: Number of training samples, including those held out for validation.
         data_seed: Seed of the centers, the labels and the points.
-        val_size: How many training samples to hold out for validation.
+        val_size: Number of training samples to hold out for validation.
         kwargs: The options of `ArrayDataModule`.
     """
 
@@ -98,8 +97,8 @@ class SyntheticClustersDataModule(ArrayDataModule):
         self.centers = spread * torch.randn(num_classes, in_features, generator=generator)
 
     def load_arrays(self) -> tuple[Batch, Batch]:
-        """Returns points (N, in_features) and the index of each one's center (N,)."""
-        generator = torch.Generator().manual_seed(derive_seed(self.data_seed, 0))  # other numbers than the centers
+        """Return points (N, in_features) and the indices of their centers (N,)."""
+        generator = torch.Generator().manual_seed(derive_seed(self.data_seed, 0))  # not the numbers of the centers
         n = self.num_samples
         y = torch.randint(self.num_classes, (n + TEST_SIZE,), generator=generator)
         x = self.centers[y] + self.noise * torch.randn(len(y), *self.input_shape, generator=generator)

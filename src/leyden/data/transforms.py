@@ -1,7 +1,7 @@
-"""Random changes of training images: on a whole batch at once, different for every sample in it.
+"""Random changes of training images, on a whole batch at once and different for each sample.
 
-torchvision's own random transforms draw once for a whole batch. Each transform here is in two parts: `draw`
-is all that is random, and `transform` does the same as torchvision's functions of one image.
+The random transforms of torchvision draw once for a whole batch. Each transform here has two parts: `draw` returns the
+random parameters, and `transform` applies them as torchvision's functional transforms do to one image.
 """
 
 from abc import ABC, abstractmethod
@@ -16,22 +16,22 @@ class RandomTransform(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, x: Tensor) -> Tensor:
-        """Returns random parameters for each of the B samples, (B, ...), on the device of `x`."""
+        """Return random parameters for each of the B samples, (B, ...), on the device of `x`."""
 
     @abstractmethod
     def transform(self, x: Tensor, params: Tensor) -> Tensor:
-        """Returns `x` changed by the parameters that `draw` returned."""
+        """Return `x`, (B, C, H, W), changed by the parameters of `draw`, (B, ...)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Draws and transforms."""
+        """Draw parameters and transform images (B, C, H, W)."""
         return self.transform(x, self.draw(x))
 
 
 class RandomCrop(RandomTransform):
-    """Pads with zeros and crops back to the original size: a shift by whole pixels.
+    """Pad with zeros and crop to the original size, which shifts by whole pixels.
 
     Args:
-        padding: Pixels added on each side, and so the largest shift.
+        padding: Pixels added on each side, the largest shift.
     """
 
     def __init__(self, padding: int) -> None:
@@ -39,11 +39,11 @@ class RandomCrop(RandomTransform):
         self.padding = padding
 
     def draw(self, x: Tensor) -> Tensor:
-        """Returns the top and the left edge of each crop in its padded image, (B, 2)."""
+        """Return the top and the left edge of each crop in its padded image, in pixels, (B, 2)."""
         return torch.randint(2 * self.padding + 1, (len(x), 2), device=x.device)
 
     def transform(self, x: Tensor, params: Tensor) -> Tensor:
-        """Crops."""
+        """Crop at the edges in `params`, (B, 2)."""
         height, width = x.shape[-2:]
         windows = F.pad(x, [self.padding] * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view of all crops
         top, left = params.unbind(1)
@@ -51,10 +51,10 @@ class RandomCrop(RandomTransform):
 
 
 class RandomHorizontalFlip(RandomTransform):
-    """Mirrors images left to right.
+    """Flip images left to right.
 
     Args:
-        p: The probability of that.
+        p: Probability of a flip.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -62,20 +62,20 @@ class RandomHorizontalFlip(RandomTransform):
         self.p = p
 
     def draw(self, x: Tensor) -> Tensor:
-        """Returns which images to mirror, (B,)."""
+        """Return which images to flip, (B,) of bool."""
         return torch.rand(len(x), device=x.device) < self.p
 
     def transform(self, x: Tensor, params: Tensor) -> Tensor:
-        """Mirrors."""
+        """Flip where `params`, (B,), is true."""
         return torch.where(params[:, None, None, None], x.flip(-1), x)
 
 
 class RandomAffine(RandomTransform):
-    """Rotates about the centre and then shifts, by bilinear interpolation; zeros come in from outside.
+    """Rotate about the centre, then shift, by bilinear interpolation; pixels outside of the image are zero.
 
     Args:
-        degrees: The largest angle, either way.
-        translate: The largest shift, either way, as a fraction of the height and of the width.
+        degrees: Largest angle in degrees, in both directions.
+        translate: Largest shift in both directions, as a fraction of the height and of the width.
     """
 
     def __init__(self, degrees: float = 0.0, translate: float = 0.0) -> None:
@@ -84,18 +84,18 @@ class RandomAffine(RandomTransform):
         self.translate = translate
 
     def draw(self, x: Tensor) -> Tensor:
-        """Returns clockwise angles in degrees, and shifts right and down in pixels, (B, 3)."""
+        """Return clockwise angles in degrees, and shifts right and down in pixels, (B, 3)."""
         height, width = x.shape[-2:]
         largest = [self.degrees, self.translate * width, self.translate * height]
         return (2 * torch.rand(len(x), 3, device=x.device) - 1) * torch.tensor(largest, device=x.device)
 
     def transform(self, x: Tensor, params: Tensor) -> Tensor:
-        """Rotates and shifts."""
+        """Rotate and shift by `params`, (B, 3)."""
         height, width = x.shape[-2:]
         angle, right, down = params.unbind(1)
         cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
-        # affine_grid asks where each output pixel comes from, so this is the inverse: shift back, then rotate
-        # back. Its coordinates run from -1 to 1 along each side.
+        # affine_grid needs the source of each output pixel, so this is the inverse: shift back, then rotate back.
+        # Its coordinates are -1 to 1 along each side.
         theta = torch.stack(
             [
                 torch.stack([cos, sin * height / width, -2 / width * (cos * right + sin * down)], 1),

@@ -1,4 +1,4 @@
-"""The classification networks of torchvision without their last layer, and the weights that they start from."""
+"""The classification networks of torchvision without their last layer, and their pretrained weights."""
 
 import re
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from leyden.errors import UserError
 
 
 def named_weights(backbone: str) -> dict[str, models.WeightsEnum]:
-    """Return torchvision's weights for a network by name.
+    """Return the weights that torchvision has for a network, by name.
 
     Raises:
         UserError: torchvision has no such network.
@@ -35,7 +35,7 @@ def build_backbone(backbone: str, image_size: int) -> tuple[nn.Module, int]:
     Raises:
         UserError: Its last layer is not linear.
     """
-    size = {"image_size": image_size} if backbone.startswith("vit_") else {}  # it learns a vector for each place
+    size = {"image_size": image_size} if backbone.startswith("vit_") else {}  # it learns a vector for each position
     network = models.get_model(backbone, weights=None, **size)
     name = last_layer(network)
     last = network.get_submodule(name)
@@ -43,7 +43,7 @@ def build_backbone(backbone: str, image_size: int) -> tuple[nn.Module, int]:
         raise UserError(f"{backbone} does not end in a linear layer, so there is none to replace: take another")
     network.set_submodule(name, nn.Identity())
     for child, _ in list(network.named_children()):
-        if child.lower().startswith("aux"):  # the further outputs of GoogLeNet and Inception, for their own training
+        if child.lower().startswith("aux"):  # further outputs of GoogLeNet and Inception, for their original training
             setattr(network, child, None)
             vars(network)["aux_logits"] = False
     if hasattr(network, "transform_input"):  # the same two: from ImageNet's mean and std to those of their weights
@@ -58,21 +58,21 @@ def last_layer(network: nn.Module) -> str:
 
 
 def load_weights(network: nn.Module, weights: str, backbone: str) -> None:
-    """Load all weights of a network that `build_backbone` has built; those of the last layer are dropped.
+    """Load all weights of a network from `build_backbone`; those of the last layer are dropped.
 
     Args:
         network: The network.
-        weights: A name in `named_weights`, downloaded where it is not there yet, or a file: a state_dict, or a
-            checkpoint with the network as `network` or `network.backbone`. No code in it can run.
+        weights: A name in `named_weights`, downloaded if it is not in the cache, or a file: a state_dict, or a
+            checkpoint with the network as `network` or `network.backbone`. No code in the file is run.
         backbone: The network's name in torchvision.
 
     Raises:
-        UserError: The weights cannot be had, or have other names or shapes; nothing is loaded then.
+        UserError: The weights cannot be read, or have other names or shapes; then nothing is loaded.
     """
     dropped = f"{last_layer(network)}."
     state = {name: tensor for name, tensor in _read(weights, backbone).items() if not name.startswith(dropped)}
     own = network.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}  # which older files lack
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files lack them
     problems = {
         "missing": own.keys() - state.keys() - counters,
         "unknown": state.keys() - own.keys(),
@@ -85,7 +85,7 @@ def load_weights(network: nn.Module, weights: str, backbone: str) -> None:
 
 
 def _read(weights: str, backbone: str) -> dict[str, Tensor]:
-    """Return tensors by the names that they have in torchvision's network."""
+    """Return tensors by their names in torchvision's network."""
     named = named_weights(backbone)
     if weights in named:
         url = named[weights].url
@@ -108,7 +108,7 @@ def _read(weights: str, backbone: str) -> dict[str, Tensor]:
     state: dict[str, Any] = content.get("state_dict", content) if isinstance(content, dict) else {}
     prefix = next((p for p in ("network.backbone.", "network.") if any(name.startswith(p) for name in state)), "")
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    # DenseNet's files say norm.1 for norm1, and those of GoogLeNet and Inception have the further outputs
+    # files of DenseNet have norm.1 for norm1, and those of GoogLeNet and Inception the further outputs
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", name): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.lower().startswith("aux")}
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):

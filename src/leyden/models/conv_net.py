@@ -13,11 +13,11 @@ class ConvNet(Classifier):
     """Two 5x5 convolutions with max-pooling and dropout, then two linear layers.
 
     On 1x28x28 images it has 21 840 parameters. The structure goes back to LeNet-5 (LeCun et al., 1998), with
-    max-pooling, ReLU and dropout (Srivastava et al., 2014) in the place of its older parts. Images need at
-    least 16x16 pixels.
+    max-pooling, ReLU and dropout (Srivastava et al., 2014) instead of its older parts. Images need at least
+    16x16 pixels.
 
     Args:
-        activation: Class of the activation, with its arguments where it has some.
+        activation: Class of the activation, with its arguments.
         dropout: Probability of dropping a channel after the second convolution, and a feature before the head.
         kwargs: The arguments of `Classifier`.
     """
@@ -30,7 +30,7 @@ class ConvNet(Classifier):
     ) -> None:
         super().__init__(**kwargs)
         in_channels, *sides = self.hparams["input_shape"]
-        height, width = (((side - 4) // 2 - 4) // 2 for side in sides)  # what convolutions and pooling leave
+        height, width = (((side - 4) // 2 - 4) // 2 for side in sides)  # after both convolutions and poolings
         self.network = nn.Sequential(
             OrderedDict(
                 conv1=nn.Conv2d(in_channels, 10, kernel_size=5),  # (B, C, 28, 28) -> (B, 10, 24, 24)

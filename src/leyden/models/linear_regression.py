@@ -1,4 +1,4 @@
-"""Linear regression, the smallest model there is."""
+"""Linear regression, the smallest model."""
 
 import math
 from typing import Any

@@ -1,16 +1,17 @@
-"""Learning-rate schedules that are as long as their run: torch's, and one that torch does not have as one class."""
+"""Learning-rate schedules that end with the run."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from leyden.errors import UserError
 
-LENGTHS = {  # the argument that says when a schedule ends
+LENGTHS = {  # which says when a schedule ends
     "ConstantLR": "total_iters",
     "CosineAnnealingLR": "T_max",
     "LinearLR": "total_iters",
@@ -28,10 +29,10 @@ class WarmupCosine(LRScheduler):
     Args:
         optimizer: The optimizer.
         warmup_steps: Steps of the rise.
-        total_steps: Steps in all; null for those of the run.
+        total_steps: All steps; null for those of the run.
 
     Raises:
-        ValueError: It is used without a `Task`, which would have filled in `total_steps`.
+        ValueError: `total_steps` is missing; a `Task` fills it in.
     """
 
     def __init__(self, optimizer: Optimizer, warmup_steps: int = 0, total_steps: int | None = None) -> None:
@@ -42,7 +43,7 @@ class WarmupCosine(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
-        """Return the rate of each parameter group at the present step."""
+        """Return the learning rate of each parameter group at the current step."""
         step = self.last_epoch
         if step < self.warmup_steps:
             factor = (step + 1) / (self.warmup_steps + 1)
@@ -53,40 +54,40 @@ class WarmupCosine(LRScheduler):
 
 
 def schedule_name(schedule: LRSchedulerCallable | None) -> str:
-    """Return the name of a schedule's class; empty where it is not known."""
-    # a partial of the class, or as jsonargparse makes it, of a function whose first argument is the class
+    """Return the name of a schedule's class, or an empty string if it is unknown."""
+    # a partial of the class or, from jsonargparse, of a function whose first argument is the class
     parts = (getattr(schedule, "func", None), *getattr(schedule, "args", ()))
     return next((part.__name__ for part in parts if isinstance(part, type)), "")
 
 
 def length_argument(schedule: LRSchedulerCallable | None) -> str | None:
-    """Return the name of the argument that says when a schedule ends; None for a schedule without an end."""
+    """Return the name of the argument that says when a schedule ends, or None if it has no end."""
     return LENGTHS.get(schedule_name(schedule))
 
 
 def given_length(schedule: LRSchedulerCallable) -> Length:
-    """Return how long its user wants a schedule: a number of steps, a share of the run, or None for all of it."""
+    """Return the length that the user chose: steps, a share of the run (a float), or None for the whole run."""
     given = getattr(schedule, "keywords", {})
-    if given.get("epochs") and given.get("steps_per_epoch"):  # OneCycleLR's other way to say it
+    if given.get("epochs") and given.get("steps_per_epoch"):  # of OneCycleLR, instead of total_steps
         return int(given["epochs"] * given["steps_per_epoch"])
     length: Length = given.get(length_argument(schedule))
     return length
 
 
 def follows_run(length: Length) -> bool:
-    """Say whether a length is that of the run, or a share of it."""
+    """Return whether a length depends on that of the run."""
     return length is None or any(isinstance(part, float) for part in (length if isinstance(length, list) else [length]))
 
 
 def length_in_run(schedule: LRSchedulerCallable, count_steps: Callable[[], float]) -> dict[str, Any]:
-    """Return the argument that makes a schedule as long as it should be in a run.
+    """Return the argument that fits the length of a schedule to the run.
 
     Args:
         schedule: Class and arguments of the schedule.
-        count_steps: Returns how often the run steps it; infinite or negative for a run that ends otherwise.
+        count_steps: Returns how often the run steps it; infinite or negative if that is unknown.
 
     Returns:
-        {name: value}; empty where the schedule has no end, or its user has given it a number of steps.
+        {name: value}; empty if the schedule has no end, or the user has chosen a number of steps.
 
     Raises:
         UserError: A share is not between 0 and 1, or the run has no number of steps.
@@ -111,6 +112,25 @@ def length_in_run(schedule: LRSchedulerCallable, count_steps: Callable[[], float
 
 
 def spanning(schedule: LRSchedulerCallable, steps: int) -> dict[str, Any]:
-    """Return the argument that makes a schedule last for so many steps, whatever its user has given."""
+    """Return the argument that makes a schedule last for `steps` steps, whatever the user has chosen."""
     name = length_argument(schedule)
     return {name: steps} if name not in (None, "milestones") else length_in_run(schedule, lambda: steps)
+
+
+def schedule_steps(trainer: Trainer, interval: str) -> float:
+    """Return how often a run steps its scheduler; infinite or negative if that is unknown.
+
+    Args:
+        trainer: The Trainer of the run, while it fits.
+        interval: `epoch` or `step`.
+    """
+    if interval == "step":
+        return trainer.estimated_stepping_batches
+    if trainer.max_steps == -1:
+        return -1 if trainer.max_epochs is None else trainer.max_epochs
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()  # counts the batches, as `estimated_stepping_batches` does
+    if trainer.num_training_batches == math.inf:
+        return 1
+    steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return math.ceil(trainer.estimated_stepping_batches / steps_per_epoch)

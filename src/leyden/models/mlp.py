@@ -12,13 +12,13 @@ from leyden.models.tasks import Classifier
 
 
 class MLP(Classifier):
-    """Fully connected layers with an activation between each two.
+    """Fully connected layers with an activation after each but the last.
 
     With the defaults and MNIST: flatten, Linear(784, 128), ReLU, Linear(128, 10), 101 770 parameters.
 
     Args:
-        hidden_sizes: Width of each hidden layer; none gives multinomial logistic regression.
-        activation: Class of the activation, with its arguments where it has some.
+        hidden_sizes: Width of each hidden layer; an empty list is multinomial logistic regression.
+        activation: Class of the activation, with its arguments.
         kwargs: The arguments of `Classifier`.
     """
 

@@ -1,4 +1,4 @@
-"""One small convolutional network for every kind of convolution, pooling and normalisation."""
+"""A small convolutional network with a choice of convolution, pooling, normalisation and activation."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ Convolution = Callable[[int, int, int, int, str, int], nn.Module]
 
 
 class DepthwiseSeparableConv2d(nn.Sequential):
-    """One kernel for each channel by itself, then a 1x1 convolution that mixes the channels.
+    """A separate kernel for each channel, then a 1x1 convolution that mixes the channels.
 
     A pixel costs kernel_size^2 C_in + C_in C_out multiplications instead of kernel_size^2 C_in C_out. As in Xception
-    (Chollet, 2017) nothing comes between the two; MobileNet (Howard et al., 2017) has batch-norm and ReLU there.
+    (Chollet, 2017) there is nothing between the two; MobileNet (Howard et al., 2017) has batch-norm and ReLU there.
 
     Args:
         in_channels: Channels of the input (B, in_channels, H, W).
@@ -42,7 +42,7 @@ class DepthwiseSeparableConv2d(nn.Sequential):
 
 
 class RowsToSequence(nn.Module):
-    """An image becomes a sequence, from top to bottom: a row is a time step, its pixels are the channels."""
+    """Turn images into sequences from top to bottom: each row is a time step, its pixels are the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C*W, T=H)."""
@@ -50,23 +50,23 @@ class RowsToSequence(nn.Module):
 
 
 class PlainNet(Classifier):
-    """Stages of convolutions with a pooling after each; at the end the mean over all positions, and a linear layer.
+    """Stages of convolutions, each followed by a pooling; then the mean over all positions and a linear layer.
 
-    The stages are those of VGG (Simonyan and Zisserman, 2015), the mean in the place of wide linear layers is from
-    Network in Network (Lin et al., 2014). Networks without shortcuts are called plain where they stand beside ResNets.
+    The stages are those of VGG (Simonyan and Zisserman, 2015), the mean instead of wide linear layers is from
+    Network in Network (Lin et al., 2014). He et al. (2016) call networks without shortcuts plain.
 
     Args:
         channels: Channels of each stage.
-        convs_per_stage: Convolutions in a stage, each followed by `norm` and `activation`.
+        convs_per_stage: Number of convolutions in a stage, each followed by `norm` and `activation`.
         kernel_size: Side of the convolutions' kernels, 3 for 3x3.
-        dilation: Distance between a kernel's points: at 2, 3x3 points span 5x5 pixels (Yu and Koltun, 2016).
+        dilation: Distance between the points of a kernel: with 2, 3x3 points span 5x5 pixels (Yu and Koltun, 2016).
         conv: Class of the convolutions, called as torch.nn.Conv2d is: DepthwiseSeparableConv2d, torch.nn.Conv1d.
-        norm: Class of the normalisation, given the channels; torch.nn.Identity for none.
-        activation: Class of the activation, with its arguments where it has some.
-        response_norm: Class of a layer before each pooling, which in AlexNet (Krizhevsky et al., 2012) was
-            torch.nn.LocalResponseNorm.
-        pool: Class of the pooling, given the factor 2.
-        rearrange: Class of a first layer: RowsToSequence makes sequences for torch.nn.Conv1d.
+        norm: Class of the normalisation, called with the number of channels; torch.nn.Identity for none.
+        activation: Class of the activation, with its arguments.
+        response_norm: Class of a layer before each pooling; torch.nn.LocalResponseNorm in AlexNet (Krizhevsky et
+            al., 2012).
+        pool: Class of the pooling, called with the factor 2.
+        rearrange: Class of the first layer: RowsToSequence makes sequences for torch.nn.Conv1d.
         kwargs: The arguments of `Classifier`.
     """
 
@@ -89,7 +89,7 @@ class PlainNet(Classifier):
         in_channels = layers["rearrange"](self.example_input_array).shape[1]
         for i, out_channels in enumerate(channels, start=1):
             for j in range(1, convs_per_stage + 1):
-                # with a bias, which batch-norm makes idle, because `norm` may be none
+                # with a bias, which batch-norm makes redundant, because `norm` may be torch.nn.Identity
                 layers[f"conv{i}_{j}"] = conv(in_channels, out_channels, kernel_size, 1, "same", dilation)
                 layers[f"norm{i}_{j}"] = norm(out_channels)
                 layers[f"activation{i}_{j}"] = activation()  # (B, out_channels, H, W)

@@ -13,7 +13,7 @@ class RecurrentNetwork(nn.Module):
     """Recurrent layers over the rows of an image, and a linear head on their last state.
 
     Args:
-        rnn: What maps the rows (B, T, C*W) to its outputs and its last state.
+        rnn: Layers over sequences (B, T, C*W).
         num_classes: Number of logits.
     """
 
@@ -28,36 +28,36 @@ class RecurrentNetwork(nn.Module):
         rows = x.transpose(1, 2).flatten(2)  # (B, T=H, C*W)
         _, state = self.rnn(rows)
         hidden = state[0] if isinstance(self.rnn, nn.LSTM) else state  # an LSTM's state is (hidden, cell)
-        last = hidden[-self.directions :]  # of all layers the last: (directions, B, hidden_size)
+        last = hidden[-self.directions :]  # of the last layer: (directions, B, hidden_size)
         logits: Tensor = self.head(last.transpose(0, 1).flatten(1))  # (B, directions * hidden_size) -> (B, classes)
         return logits
 
 
 class RecurrentClassifier(Classifier):
-    """An image read as a sequence of its rows, top to bottom, by a recurrent network; its last state is classified.
+    """A recurrent network that reads an image row by row, top to bottom, and classifies its last state.
 
-    Row t is x_t, one vector of C*W numbers. From it and the state before come the next states:
+    A row is one vector x of C*W numbers. From x and the previous state h (for an LSTM, h and c) the next state is:
 
     - `torch.nn.RNN` (Elman, 1990): h = tanh(W x + U h + b)
     - `torch.nn.LSTM` (Hochreiter and Schmidhuber, 1997; forget gate of Gers et al., 2000): gates i, f, o =
       sigmoid(W x + U h + b) and g = tanh(W x + U h + b), each with its own W, U, b; c = f c + i g; h = o tanh(c)
     - `torch.nn.GRU` (Cho et al., 2014): r, z = sigmoid(W x + U h + b); n = tanh(W x + b + r (U h + b'));
-      h = (1 - z) n + z h. Torch applies the reset gate r after the matrix product; the paper applies it before, n =
-      tanh(W x + U (r h)), which is another function of the same weights
+      h = (1 - z) n + z h. Torch applies the reset gate r after the matrix product; the paper applies it before it,
+      n = tanh(W x + U (r h)), a different function of the same weights
 
-    Each U starts orthogonal (Saxe et al., 2014), so that signals neither grow nor shrink over the steps, and the
-    forget gate's bias at 1 (Jozefowicz et al., 2015), so that an LSTM remembers before it has learned what to forget.
+    Each U is orthogonal at first (Saxe et al., 2014), so that signals neither grow nor shrink over the steps, and the
+    bias of the forget gate is 1 (Jozefowicz et al., 2015), so that an LSTM keeps its state before it learns to forget.
 
     Args:
         rnn: Class of the layers: `torch.nn.RNN`, `torch.nn.LSTM` or `torch.nn.GRU`.
-        hidden_size: Numbers in the state of a layer, in each direction.
-        num_layers: Layers; each reads the states of the one before.
-        bidirectional: Whether another network reads from bottom to top; the head sees the last state of both.
-        dropout: Probability of dropping a number between two layers.
+        hidden_size: Size of a layer's state, in each direction.
+        num_layers: Number of layers; each reads the states of the one before.
+        bidirectional: Whether a second network reads from bottom to top; the head gets the last state of both.
+        dropout: Probability of dropping a value between two layers.
         kwargs: The arguments of `Classifier`.
 
     Raises:
-        UserError: The data are not images.
+        UserError: The samples are not images (C, H, W).
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class RecurrentClassifier(Classifier):
         layers = rnn(
             channels * width, hidden_size, num_layers, batch_first=True, dropout=dropout, bidirectional=bidirectional
         )
-        start(layers)
+        init_weights(layers)
         self.network = RecurrentNetwork(layers, self.num_classes)
 
 
 @torch.no_grad()
-def start(rnn: nn.RNNBase) -> None:
-    """Make each recurrent matrix orthogonal and the bias of each forget gate 1; the rest keeps torch's start."""
+def init_weights(rnn: nn.RNNBase) -> None:
+    """Make each recurrent matrix orthogonal and the bias of each forget gate 1; the rest keeps torch's weights."""
     for name, parameter in rnn.named_parameters():
         gates = torch.split(parameter, rnn.hidden_size)  # torch stacks them: i, f, g, o in an LSTM, r, z, n in a GRU
         if name.startswith("weight_hh"):

@@ -12,26 +12,26 @@ from leyden.models.tasks import Classifier
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around which the input is added: y = ReLU(x + F(x)) (He et al., 2016).
+    """Two 3x3 convolutions, to whose output the input is added: y = ReLU(x + F(x)) (He et al., 2016).
 
-    Where the shape changes, the input goes through a 1x1 convolution.
+    If the shape changes, the input goes through a 1x1 convolution.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        stride: 2 halves height and width.
+        stride: Step of the first convolution: 2 halves height and width.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),  # batch-norm has the bias
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),  # batch-norm adds the bias
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
-        # a block starts as the identity (Goyal et al., 2017)
+        # so that a block is the identity at first (Goyal et al., 2017)
         nn.init.zeros_(self.residual[-1].weight)  # type: ignore[arg-type]
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
@@ -46,13 +46,13 @@ class BasicBlock(nn.Module):
 class ResNet(Classifier):
     """A residual network with a 3x3 stem that keeps the resolution of small images (He et al., 2016).
 
-    The first stage works at the images' size, each further one at half of that before. With widths 64, 128, 256 and
-    512 and two blocks a stage it is ResNet-18 for CIFAR-10, 11 173 962 parameters. Weights and images are held in
-    channels-last order, in which convolutions are faster on most hardware and the results the same.
+    The first stage has the images' height and width, each further stage half of that before it. With widths 64, 128,
+    256 and 512 and two blocks per stage it is ResNet-18 for CIFAR-10, 11 173 962 parameters. Weights and images are in
+    channels-last order, in which convolutions are faster on most hardware; the results are the same.
 
     Args:
         widths: Channels of each stage.
-        blocks_per_stage: Residual blocks in each stage.
+        blocks_per_stage: Number of residual blocks in each stage.
         kwargs: The arguments of `Classifier`.
     """
 

@@ -1,4 +1,4 @@
-"""Transfer learning, a new head on a network that has learned from other images."""
+"""Transfer learning: a new head on a network that was trained on other images."""
 
 from collections import OrderedDict
 from typing import Any, Self
@@ -13,22 +13,23 @@ from leyden.models.tasks import Classifier
 
 
 class TransferClassifier(Classifier):
-    """A classification network of torchvision with a new head in the place of its last layer (Yosinski et al., 2014).
+    """A classification network of torchvision whose last layer is replaced by a new head (Yosinski et al., 2014).
 
-    A frozen backbone is a fixed function: its parameters get no gradient and are in no optimizer, and it stays in
-    evaluation mode, where batch-norm keeps its statistics and dropout is off. The callback `Finetuning`
-    (`configs/with/finetune.yaml`) unfreezes the parameters later; the mode stays.
+    The parameters of a frozen backbone get no gradient and are in no optimizer. It stays in evaluation mode, where
+    batch-norm keeps its statistics and dropout is off. The callback `Finetuning` (`configs/with/finetune.yaml`)
+    unfreezes the parameters later; the mode stays.
 
-    The images are normalised by the data: give these the `mean` and `std` that the weights were trained with. With
-    few exceptions torchvision's want ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225); colour images that
-    are normalised otherwise than weights that go by a name ask for are refused.
+    Set `mean` and `std` of the data to those that the weights were trained with: for nearly all weights of torchvision
+    ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225). For weights with a name, colour images with another
+    `mean` or `std` are rejected.
 
     Args:
         backbone: Name of the network in torchvision: `resnet50`, `alexnet`, `vgg16`, ...
         weights: Name of torchvision's weights for it, such as `IMAGENET1K_V1`, or a file: a state_dict, or a
             checkpoint of this class or of the same network in `NetworkClassifier`. Read when training starts; a
             checkpoint does not need them again. None leaves the weights random.
-        image_size: Height and width that images are resized to. None asks weights that go by a name, else it is 224.
+        image_size: Height and width to which images are resized. None for that of the weights if they have a name,
+            else 224.
         freeze: Whether to freeze the backbone.
         kwargs: The arguments of `Classifier`.
     """
@@ -59,7 +60,7 @@ class TransferClassifier(Classifier):
 
     @property
     def backbone(self) -> nn.Module:
-        """The network without its last layer; `Finetuning` wants it under this name."""
+        """The network without its last layer, under the name that `Finetuning` needs."""
         return self.network.get_submodule("backbone")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,10 +75,10 @@ class TransferClassifier(Classifier):
         return self
 
     def on_fit_start(self) -> None:
-        """Load the weights, unless a checkpoint has brought its own.
+        """Load the weights, unless a checkpoint has provided them.
 
         Raises:
-            UserError: They cannot be had, do not fit the backbone, or were trained on images normalised otherwise.
+            UserError: They cannot be read, do not fit the backbone, or were trained with another `mean` or `std`.
         """
         super().on_fit_start()
         if self.weights is not None:
@@ -87,17 +88,17 @@ class TransferClassifier(Classifier):
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
             self.weights = None
 
-    def _check_normalisation(self, asked: Any) -> None:
-        """Compare the data's `mean` and `std`, where they have them, with those of a preset of torchvision."""
+    def _check_normalisation(self, preset: Any) -> None:
+        """Compare `mean` and `std` of the data, if they have them, with those of a preset of torchvision."""
         for name in ("mean", "std"):
-            given = getattr(self.trainer.datamodule, name, None)  # type: ignore[attr-defined]
-            right = torch.tensor(getattr(asked, name))
-            if given is not None and not torch.as_tensor(given).cpu().flatten().allclose(right, atol=1e-3):
+            actual = getattr(self.trainer.datamodule, name, None)  # type: ignore[attr-defined]
+            expected = torch.tensor(getattr(preset, name))
+            if actual is not None and not torch.as_tensor(actual).cpu().flatten().allclose(expected, atol=1e-3):
                 raise UserError(
                     f"the weights {self.weights} were trained on images of other {name} than --data.{name}: "
-                    f"set --data.mean {asked.mean} --data.std {asked.std}"
+                    f"set --data.mean {preset.mean} --data.std {preset.std}"
                 )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the weights of a checkpoint that training goes on from."""
+        """Keep the weights of the checkpoint."""
         self.weights = None

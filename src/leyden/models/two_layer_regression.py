@@ -1,4 +1,4 @@
-"""Two linear layers, the smallest network that is more than a line."""
+"""Two linear layers with an activation, the smallest network that is not linear."""
 
 import math
 from collections import OrderedDict
@@ -12,8 +12,8 @@ from leyden.models.tasks import Regressor
 class TwoLayerRegression(Regressor):
     """Linear, clamp at 0, Linear: y = max(0, xW1 + b1) W2 + b2, trained on the mean squared error.
 
-    Clamping at 0 is the activation that is called ReLU (Nair and Hinton, 2010). With enough hidden features such a
-    network comes as near as one likes to any continuous function on a bounded region (Leshno et al., 1993).
+    Clamping at 0 is the activation ReLU (Nair and Hinton, 2010). With enough hidden features such a network
+    approximates any continuous function on a bounded region to any accuracy (Leshno et al., 1993).
 
     Args:
         hidden_features: Width of the hidden layer.
@@ -26,7 +26,7 @@ class TwoLayerRegression(Regressor):
             OrderedDict(
                 flatten=nn.Flatten(),  # (B, *input_shape) -> (B, in_features)
                 hidden=nn.Linear(math.prod(self.hparams["input_shape"]), hidden_features),
-                clamp=nn.ReLU(),  # the same as x.clamp(min=0), as a layer
+                clamp=nn.ReLU(),  # x.clamp(min=0) as a layer
                 head=nn.Linear(hidden_features, self.out_features),  # (B, out_features)
             )
         )
