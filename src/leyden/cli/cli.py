@@ -38,11 +38,11 @@ from leyden.callbacks.overhead import drop_idle_hooks
 from leyden.callbacks.sync_batchnorm import SyncBatchNorm, check_batch_norms
 from leyden.checkpoints.epoch_so_far import EpochSoFar
 from leyden.checkpoints.find import find_checkpoint
+from leyden.checkpoints.finite_loss import FiniteLoss
+from leyden.checkpoints.graceful_shutdown import GracefulShutdown
 from leyden.checkpoints.io import SafeCheckpointIO, read_checkpoint
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.checkpoints.resume import (
-    ChangedOptimizer,
-    check_places,
     check_resumable,
     check_weights_fit,
     differences,
@@ -50,7 +50,9 @@ from leyden.checkpoints.resume import (
     is_untested,
     limits_to_raise,
 )
+from leyden.checkpoints.resumed_optimizer import ChangedOptimizer, StateMemoryFormat
 from leyden.checkpoints.resumed_schedule import Choice, ResumedSchedule, check_schedule_end
+from leyden.checkpoints.write_paths import check_write_paths
 from leyden.cli.class_list import class_list
 from leyden.cli.compatibility import check_options, check_parts
 from leyden.cli.messages import arguments, explain
@@ -278,7 +280,7 @@ class CLI(LightningCLI):
                 home = Path(theirs.get("default_root_dir") or RUNS) / self.resumed.get("config", {}).get("name", "")
                 if self.from_elsewhere.parent.resolve() == home.resolve():
                     theirs.pop("default_root_dir", None)  # the user has named that folder by the checkpoint's path
-                check_places(self.record["trainer"], theirs, self.own_flags, self.own_configs)
+                check_write_paths(self.record["trainer"], theirs, self.own_flags, self.own_configs)
 
         directory = own_run or Path(config.trainer.default_root_dir or RUNS).absolute() / config.name
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other ranks are told by this one
@@ -370,17 +372,24 @@ class CLI(LightningCLI):
         run_config = RunConfig(self.record, self.command)
         # first, as it chooses the score that ModelCheckpoint looks at
         trainer.callbacks = [MonitoredScores(run_config), *trainer.callbacks]  # type: ignore[attr-defined]
-        trainer.callbacks += [run_config, ChangedOptimizer(self.changes), EpochSoFar()]  # type: ignore[attr-defined]
+        trainer.callbacks += [run_config, FiniteLoss(), EpochSoFar()]  # type: ignore[attr-defined]
         trainer.callbacks.append(FusedClipping())  # type: ignore[attr-defined]
         if any(isinstance(callback, FINDERS) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             trainer.callbacks.append(KeepFound(run_config))  # type: ignore[attr-defined]
         if self.resumed:
-            trainer.callbacks += [ResumedFinetuning(), ResumedAccumulation()]  # type: ignore[attr-defined]
+            trainer.callbacks += [  # type: ignore[attr-defined]
+                ChangedOptimizer(self.changes),
+                StateMemoryFormat(),
+                ResumedFinetuning(),
+                ResumedAccumulation(),
+            ]
         trainer.callbacks.append(GlobalBatch())  # type: ignore[attr-defined]  # after what sets the accumulation
         if choice := self._get(self.config_init, "lr_scheduler"):
             trainer.callbacks.append(ResumedSchedule(choice))  # type: ignore[attr-defined]
         # what the others do as an epoch begins must come after the checkpoint between epochs
-        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
+        last = next(c for c in trainer.callbacks if isinstance(c, LastCheckpoint))  # type: ignore[attr-defined]
+        others = [c for c in trainer.callbacks if c is not last]  # type: ignore[attr-defined]
+        trainer.callbacks = [last, GracefulShutdown(last), *others]  # type: ignore[attr-defined]
         drop_idle_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         return trainer
 

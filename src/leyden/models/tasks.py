@@ -141,6 +141,10 @@ class Task(LightningModule):
                         metric.update(output, y)
         return metrics
 
+    def training_metrics(self) -> dict[str, Metric]:
+        """Return the metrics of the training epoch, updated with all batches so far; checkpoints hold their states."""
+        return {f"train/{name}": metric for name, metric in self.metrics("train").items()}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one training batch."""
         _, loss = self._step(batch, "train")
