@@ -1,5 +1,6 @@
 """Tiny files in the datasets' own formats, so that no test needs a download."""
 
+import errno
 import gzip
 import os
 import threading
@@ -134,6 +135,49 @@ def ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
     monkeypatch.setattr(torch.distributed, "all_reduce", both.all_reduce)
     return both
+
+
+class SystemCalls:
+    """Records the calls that decide what a power cut leaves, in order, by the names of the files.
+
+    Args:
+        patch: Puts the recording functions in place.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        self.failing = ""
+        self.names: dict[int, str] = {}
+        originals = {"open": os.open, "fsync": os.fsync, "replace": os.replace}
+
+        def opened(path: Any, *args: Any, **kwargs: Any) -> int:
+            descriptor: int = originals["open"](path, *args, **kwargs)  # type: ignore[operator]
+            self.names[descriptor] = Path(path).name
+            return descriptor
+
+        def fsync(descriptor: int) -> None:
+            self.note(f"fsync {self.names.get(descriptor)}")
+            originals["fsync"](descriptor)  # type: ignore[operator]
+
+        def replace(old: Any, new: Any) -> None:
+            self.note(f"replace {Path(old).name} {Path(new).name}")
+            originals["replace"](old, new)  # type: ignore[operator]
+
+        for function in (fsync, replace):
+            patch.setattr(os, function.__name__, function)
+        patch.setattr(os, "open", opened)
+
+    def note(self, call: str) -> None:
+        """Adds a call, and has it fail if it is `failing`."""
+        self.made.append(call)
+        if call == self.failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture
+def system_calls(monkeypatch: pytest.MonkeyPatch) -> SystemCalls:
+    """The calls of fsync and rename that this process makes from now on."""
+    return SystemCalls(monkeypatch)
 
 
 @pytest.fixture

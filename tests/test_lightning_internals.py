@@ -1,12 +1,91 @@
-"""Contracts with private names of other libraries: each test says what a new version has changed."""
+"""What this project relies on among the private names of Lightning and torchmetrics.
+
+A new version that breaks one fails here, with a sentence that names the function to change.
+"""
 
 import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.utils.data import DataLoader, Dataset
+from torchmetrics import MeanMetric
 
-from leyden.lightning_internals import send_worker_errors
+from leyden.lightning_internals import end_restart, epoch_results, send_worker_errors, set_update_count
+
+
+@contextmanager
+def contract(function: object, breach: str) -> Iterator[None]:
+    """Turns whatever is raised into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        name = getattr(function, "__name__", "")
+        pytest.fail(f"leyden.lightning_internals.{name}: {breach} ({error!r})", pytrace=False)
+
+
+def fit(model: LightningModule, callback: Callback, **kwargs: Any) -> None:
+    """Trains in silence."""
+    resume = kwargs.pop("ckpt_path", None)
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", callbacks=callback, enable_model_summary=False, **silent, **kwargs)  # type: ignore[arg-type]
+    trainer.fit(model, ckpt_path=resume)
+
+
+def test_the_sums_of_what_an_epoch_has_logged_can_be_read() -> None:
+    class Model(BoringModel):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("mean", float(batch_idx), on_epoch=True, batch_size=2)
+            self.log("step", 1.0, on_step=True, on_epoch=False)
+            return super().training_step(batch, batch_idx)
+
+    class Reader(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            self.read = {key: dict(item.metric_state) for key, item in epoch_results(trainer).items()}
+
+    reader = Reader()
+    with contract(epoch_results, "the running sums of self.log(on_epoch=True) are no longer where they were"):
+        fit(Model(), reader, max_epochs=1, limit_train_batches=4, limit_val_batches=0)
+        assert reader.read == {
+            "training_step.mean": {"value": torch.tensor(12.0), "cumulated_batch_size": torch.tensor(8)}
+        }
+
+
+@pytest.mark.parametrize("max_steps", [-1, 8])
+def test_a_resumed_epoch_can_be_made_like_any_other(max_steps: int, tmp_path: Path) -> None:
+    class Saver(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    class Ender(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+            before.append(trainer.fit_loop.restarting)
+            inner = trainer.fit_loop.epoch_loop.restarting
+            end_restart(trainer)
+            assert not trainer.fit_loop.restarting
+            assert trainer.fit_loop.epoch_loop.restarting == inner
+
+    before: list[bool] = []
+    short = {"max_epochs": 2, "max_steps": max_steps, "limit_train_batches": 4, "limit_val_batches": 0}
+    fit(BoringModel(), Saver(), **short)
+    with contract(end_restart, "Lightning no longer marks a resumed epoch as it did; is the function still needed?"):
+        fit(BoringModel(), Ender(), **short, ckpt_path=tmp_path / "middle.ckpt")
+        assert before == [True, False]
+
+
+def test_the_count_of_updates_can_be_restored() -> None:
+    metric = MeanMetric()
+    with contract(set_update_count, "torchmetrics no longer keeps the count of updates where it did"):
+        set_update_count(metric, 3)
+        assert metric.update_count == 3
+        assert metric.update_called
 
 
 class Unsendable(Dataset[object]):

@@ -13,6 +13,7 @@ from leyden import PROJECT
 from leyden.models.lr_schedules import LENGTHS, WarmupCosine
 
 from ..processes import Server, result
+from .test_kills import EVERY_EPOCH
 
 SHORT = [
     "--config",
@@ -26,6 +27,7 @@ SHORT = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
     "--test_after_fit=false",
+    EVERY_EPOCH,
 ]
 ARGUMENTS = {
     "StepLR": {"step_size": 3},

@@ -11,7 +11,7 @@ from leyden.cli.main import main
 from leyden.errors import UserError
 from leyden.runs.launches import record_launch, renew_store, restarted_run
 
-from ..checkpoints.test_places import SHORT
+from ..checkpoints.test_write_paths import SHORT
 from .test_directory import checkpoint
 
 

@@ -14,6 +14,7 @@ from .conftest import DIGITS, KEY, WandbServer, history, offline_folders, record
 
 FIT = [sys.executable, "-m", "leyden", "fit"]
 LONG = ["--config", DIGITS, "--trainer.max_epochs", "8", "--trainer.log_every_n_steps", "5"]
+LONG += ["--checkpoint.min_interval=0:00:00"]  # also between the first two epochs
 
 
 def metrics_steps(run: Path) -> list[int]:

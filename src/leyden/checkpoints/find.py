@@ -14,20 +14,20 @@ from leyden.runs.directory import BEST, LAST, PREVIOUS, all_runs, has_checkpoint
 log = logging.getLogger(__name__)
 
 
-def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> Path:
-    """Return the checkpoint file that `--ckpt_path wanted` means.
+def find_checkpoint(requested: str, root: Path, name: str | None, default: str) -> Path:
+    """Return the checkpoint file that `--ckpt_path REQUESTED` means.
 
     Args:
-        wanted: A checkpoint file, a run directory, or `best` or `last` of the newest run.
+        requested: A checkpoint file, a run directory, or `best` or `last` for the newest run.
         root: The directory of all runs.
-        name: Look for the newest run among this experiment's only.
-        default: Which checkpoint of a run directory to take, `best` or `last`.
+        name: Search only the runs of this experiment; None for all.
+        default: Which checkpoint of a run directory to return, `best` or `last`.
 
     Raises:
-        UserError: There is none, or none that is whole.
+        UserError: There is none, or none is complete.
     """
-    path = Path(wanted)
-    if wanted in ("best", "last"):
+    path = Path(requested)
+    if requested in ("best", "last"):
         runs, empty = all_runs(root / (name or "")), []
         while runs and not has_checkpoint(runs[-1]):
             empty.append(runs.pop().name)
@@ -38,21 +38,21 @@ def find_checkpoint(wanted: str, root: Path, name: str | None, default: str) -> 
             )
         if empty:
             rank_zero_only(log.warning)("passed over, as no checkpoint was saved: %s", " ".join(empty))
-        path, default = runs[-1], wanted
+        path, default = runs[-1], requested
     if path.is_dir():
-        return _newest_whole(path) if default == "last" else _best(path)
+        return _newest_complete(path) if default == "last" else _best(path)
     return _existing(path)
 
 
 def _best(run: Path) -> Path:
-    """Return a run's best checkpoint: best.ckpt, or the one that its newest checkpoint names as the best."""
+    """Return the best checkpoint of a run: best.ckpt, or the one that its newest checkpoint names as the best."""
     folder = run / "checkpoints"
     others = [] if (folder / BEST).is_file() else sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
     for file in others:
         with suppress(UserError):  # damaged
             for state in read_checkpoint(file).get("callbacks", {}).values():
                 best = Path(state.get("best_model_path", "") if isinstance(state, dict) else "")
-                for path in (folder / best.name, best):  # the run may have been moved
+                for path in (folder / best.name, best):  # the run's directory may have been moved
                     if path.is_file():
                         return path
     return _existing(folder / BEST)
@@ -64,21 +64,21 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _newest_whole(run: Path) -> Path:
-    """Return the newest whole checkpoint of a run, and say which ones are not whole.
+def _newest_complete(run: Path) -> Path:
+    """Return the newest complete checkpoint of a run, and log which ones are damaged.
 
-    `best.ckpt` and others are taken only where `last.ckpt` and the one before it are not to be had: they are saved
-    before the end of their epoch is on disk.
+    `best.ckpt` and others are returned only if neither `last.ckpt` nor `previous.ckpt` is complete: they are saved
+    before the last rows of their epoch are on disk.
     """
-    whole, damaged = [], []
+    complete, damaged = [], []
     for path in (run / "checkpoints").glob("*.ckpt"):
         try:
-            whole.append((path.name in (LAST, PREVIOUS), read_checkpoint(path)["global_step"], path))
+            complete.append((path.name in (LAST, PREVIOUS), read_checkpoint(path)["global_step"], path))
         except UserError as error:
             damaged.append(error)
-    if not whole:
+    if not complete:
         why = f"{damaged[0]}" if damaged else "it ended before the first was saved: start it again"
         raise UserError(f"no checkpoint to go on from in {run}: {why}")
     for reason in damaged:
         log.warning("passed over: %s", reason)
-    return max(whole)[-1]
+    return max(complete)[-1]

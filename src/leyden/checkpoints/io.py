@@ -1,10 +1,7 @@
-"""Checkpoint files that survive a kill, a full disk and a flipped bit, and are read without running code."""
+"""Write and read checkpoint files: durable, verified by checksum, and without running code."""
 
-import ctypes
 import math
-import os
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +9,48 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from leyden.errors import RunError, UserError
-
-RENAME = getattr(ctypes.CDLL(None), "renameat2", None)  # None where the system is not Linux
+from leyden.runs.directory import LAST, PREVIOUS
+from leyden.runs.durable import replacing
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Write each checkpoint beside its place and rename it when complete; read only what is whole.
+    """Write each checkpoint to a temporary file that replaces the old one when complete; verify each one that is read.
 
-    The checksum is the file format's own: `torch.save` writes a zip archive, with a CRC-32 of each part.
+    The `last.ckpt` that is replaced stays as `previous.ckpt`. After a kill or a power cut at any moment at least one of
+    the two is complete; only the newest can be missing. The checksum is the file format's own: `torch.save` writes a
+    zip archive with a CRC-32 per entry.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `path`, which keeps its old content until the new one is complete.
+        """Write a checkpoint. `path` keeps its old content until the new one is complete and on disk.
 
         Raises:
             RunError: A weight is not finite, or the file cannot be written.
         """
         for name, weight in checkpoint["state_dict"].items():
-            # one sum in place of a mask: any NaN or infinity among the weights makes it one
+            # a sum is cheaper than a mask, and any NaN or infinity makes it NaN or infinite
             if weight.is_floating_point() and not math.isfinite(weight.sum(dtype=torch.float32)):
                 raise RunError(f"{name} holds NaN or infinity at step {checkpoint['global_step']}: nothing is saved")
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
         try:
-            if not path.parent.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, part)
-            _put_in_place(part, path)
-        except (OSError, RuntimeError) as error:  # torch raises the second, which does not say why
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, keep_as=path.with_name(PREVIOUS) if path.name == LAST else None) as part:
+                torch.save(checkpoint, part)
+        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError, without the reason
             reason = getattr(error, "strerror", None) or "is the disk full?"
             raise RunError(f"cannot write {path} ({reason}); the checkpoint before it is whole") from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint, whole by its checksum, and run no code from it, whatever `weights_only` says."""
+        """Read a checkpoint as `read_checkpoint` does, whatever `weights_only` says.
+
+        Raises:
+            UserError: The file is damaged, or is not a checkpoint.
+        """
         return read_checkpoint(Path(path))
 
 
-def _put_in_place(part: Path, path: Path) -> None:
-    """Give a complete file its name, in one step.
-
-    Where Linux can, the new and the old file change names, and the old one is then `part`. A file that replaces another
-    is written out at once by ext4, which takes half as long as the whole save.
-    """
-    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
-    if RENAME is None or RENAME(here, os.fsencode(part), here, os.fsencode(path), exchange) != 0:
-        part.replace(path)  # nothing is there yet, or the file system cannot
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Verify a checkpoint's checksums, then read it with `weights_only=True`, so that no code in it can run.
+    """Verify the checksums of a checkpoint, then read it with `weights_only=True`, so that no code in it can run.
 
     Raises:
         UserError: The file is damaged, or is not a checkpoint.
@@ -73,7 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if part := archive.testzip():
                 raise zipfile.BadZipFile(f"the checksum of {part} is wrong")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # zipfile and torch raise nearly anything at a file that is not their own
+    except Exception as error:  # zipfile and torch raise many types for a file that is not theirs
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged or is no checkpoint of this project ({reason})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:

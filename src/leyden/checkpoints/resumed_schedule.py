@@ -1,4 +1,4 @@
-"""What follows the end of a learning-rate schedule when its run is extended: the user chooses."""
+"""Train past the end of a learning-rate schedule, as the user has chosen, in a run that is extended."""
 
 import math
 from typing import Any, Literal
@@ -13,9 +13,9 @@ from leyden.models.lr_schedules import LENGTHS, follows_run, given_length, lengt
 from leyden.models.task import Task
 
 Choice = Literal["keep", "restart"]
-COUNTS = ("trainer.max_epochs", "trainer.max_steps")
-ENDLESS = (None, -1)
-WORTHLESS = 1e-3  # a last rate below this share of the highest one trains next to nothing
+LENGTH_OPTIONS = ("trainer.max_epochs", "trainer.max_steps")
+UNLIMITED = (None, -1)
+NEGLIGIBLE = 1e-3  # a last rate below this fraction of the highest one trains next to nothing
 
 
 def check_schedule_end(
@@ -24,16 +24,17 @@ def check_schedule_end(
     changes: dict[str, tuple[Any, Any]],
     choice: Choice | None,
 ) -> None:
-    """Refuse to train past the end of a schedule, unless its user has chosen what follows.
+    """Refuse to train past the end of a schedule unless the user has chosen what follows.
 
     Args:
-        model: The model; of one that is no `Task`, a schedule that ends with the run is refused.
-        checkpoint: Where the run goes on; empty for a run that begins.
-        changes: {option: (old value, new value)} of a run that goes on.
-        choice: `keep` the last rate, or `restart` the schedule for what is left of the run.
+        model: The model. Unless it is a `Task`, which knows its schedule's class, a schedule that ends with the run is
+            always refused.
+        checkpoint: Where the run resumes; empty for a new run.
+        changes: {option: (old value, new value)} of a resumed run.
+        choice: `keep` the last rate, or `restart` the schedule for the rest of the run.
 
     Raises:
-        UserError: The user has to choose, or cannot choose that.
+        UserError: The user has to choose, or the choice is impossible.
     """
     schedule = model.lr_scheduler if isinstance(model, Task) else None
     name = schedule_name(schedule) or "this model's schedule"
@@ -44,7 +45,7 @@ def check_schedule_end(
     longer = {
         option: (old, new)
         for option, (old, new) in changes.items()
-        if option in COUNTS and old not in ENDLESS and (new in ENDLESS or new > old)
+        if option in LENGTH_OPTIONS and old not in UNLIMITED and (new in UNLIMITED or new > old)
     }
     if not isinstance(model, Task):
         for option, (old, new) in longer.items():
@@ -58,14 +59,14 @@ def check_schedule_end(
         return
     rates = _rates(model, schedule)
     if choice == "keep":
-        if rates[-1] < WORTHLESS * max(rates):
+        if rates[-1] < NEGLIGIBLE * max(rates):
             raise UserError(
                 f"--lr_scheduler keep: the last rate of {name} is {rates[-1]:.2g}, which trains next to nothing: "
                 "take --lr_scheduler restart"
             )
         return
     option, (old, new) = next(iter(raised.items()))
-    keep = f", --lr_scheduler keep goes on with its last rate, {rates[-1]:.2g}" * (rates[-1] >= WORTHLESS * max(rates))
+    keep = f", --lr_scheduler keep goes on with its last rate, {rates[-1]:.2g}" * (rates[-1] >= NEGLIGIBLE * max(rates))
     raise UserError(
         f"{option} was {old}, now {new}: but {name} ended there: --lr_scheduler restart runs it again over the "
         f"rest{keep}; or start a new run"
@@ -75,24 +76,24 @@ def check_schedule_end(
 def _spans(
     model: Task, schedule: LRSchedulerCallable, checkpoint: dict[str, Any], option: str, old: Any, new: Any
 ) -> bool:
-    """Say whether the schedule reaches to the end of the shorter run, and not to that of the longer one."""
+    """Say whether the schedule lasts until the old end of the run, but not until the new one."""
     if not length_argument(schedule):
         return False
     length = given_length(schedule)
     if follows_run(length):
         return True
-    new = math.inf if new in ENDLESS else new
+    new = math.inf if new in UNLIMITED else new
     by_step, in_epochs = model.lr_interval == "step", option == "trainer.max_epochs"
-    if by_step and in_epochs:  # as many steps an epoch as there were so far
-        each = checkpoint["global_step"] / max(1, checkpoint["epoch"])
-        old, new = old * each, new * each
-    elif not by_step and not in_epochs:  # a limit of steps does not say how many epochs
+    if by_step and in_epochs:  # convert by the steps per epoch so far
+        steps_per_epoch = checkpoint["global_step"] / max(1, checkpoint["epoch"])
+        old, new = old * steps_per_epoch, new * steps_per_epoch
+    elif not by_step and not in_epochs:  # the number of epochs is unknown
         return False
     return bool(old <= (max(length) if isinstance(length, list) else length) < new)
 
 
 def _rates(model: Task, schedule: LRSchedulerCallable, steps: int = 20) -> list[float]:
-    """Return the rates along a run of so many steps."""
+    """Return the learning rate of each step if the whole schedule takes `steps` steps."""
     parameters = [torch.nn.Parameter(torch.zeros(1, 1))]
     optimizer = torch.optim.SGD(parameters, lr=model.optimizer(parameters).defaults["lr"], momentum=0.9)
     stepped = schedule(optimizer, **spanning(schedule, steps))
@@ -105,11 +106,11 @@ def _rates(model: Task, schedule: LRSchedulerCallable, steps: int = 20) -> list[
 
 
 class ResumedSchedule(Callback):
-    """Let a run go on past the end of its learning-rate schedule.
+    """Replace the restored learning-rate schedule in a run that trains past its end.
 
     Args:
-        choice: `keep` holds the rate from the schedule's end on; `restart` begins the schedule anew, with the
-            optimizer's own rate, for what is left of the run.
+        choice: `keep` holds the rate that the schedule has at its end; `restart` runs the schedule again, from the
+            optimizer's initial rate, over the rest of the run.
     """
 
     def __init__(self, choice: Choice) -> None:
@@ -119,9 +120,9 @@ class ResumedSchedule(Callback):
         """Replace the schedule that was restored."""
         for config in trainer.lr_scheduler_configs:
             if self.choice == "keep":
-                config.scheduler = HeldSchedule(config.scheduler)  # type: ignore[assignment]
+                config.scheduler = HoldLastRate(config.scheduler)  # type: ignore[assignment]
                 continue
-            # a group that was added later, as fine-tuning does, keeps the rate that it has
+            # a group that fine-tuning has added since keeps its rate
             for group, lr in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=False):
                 group["lr"] = lr
                 group.pop("initial_lr", None)
@@ -130,11 +131,11 @@ class ResumedSchedule(Callback):
             config.scheduler = pl_module.lr_scheduler(config.scheduler.optimizer, **length)  # type: ignore[misc]
 
 
-class HeldSchedule:
-    """A schedule that holds its rate from its end on.
+class HoldLastRate:
+    """Step a schedule until its end, then hold its rate.
 
     Args:
-        schedule: The schedule. Its state is this one's.
+        schedule: The schedule, whose state is also the state of this object.
     """
 
     def __init__(self, schedule: LRScheduler) -> None:
@@ -143,7 +144,7 @@ class HeldSchedule:
         self.end = length if isinstance(length, int) else max(length)
 
     def step(self) -> None:
-        """Step the schedule unless it has ended."""
+        """Step the schedule, unless it has ended."""
         if self.schedule.last_epoch < self.end:
             self.schedule.step()
 

@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.callbacks.monitored_scores import mode_of
-from leyden.checkpoints.resume import check_places, check_resumable, differences, is_finished, is_untested
+from leyden.checkpoints.resume import check_resumable, differences, is_finished, is_untested
+from leyden.checkpoints.write_paths import check_write_paths
 from leyden.cli.arguments import Arguments
 from leyden.cli.console import say
 from leyden.errors import UserError
@@ -135,7 +136,7 @@ def _check_resume(run: Run, args: Arguments) -> None:
         home = Path(theirs.get("default_root_dir") or RUNS) / config.get("name", "")
         if args.foreign_run.parent.resolve() == home.resolve():
             theirs.pop("default_root_dir", None)  # the user named that folder by the path of the checkpoint
-        check_places(run.record["trainer"], theirs, args.flags, args.configs)
+        check_write_paths(run.record["trainer"], theirs, args.flags, args.configs)
 
 
 def _set_monitor(config: Namespace) -> None:

@@ -18,9 +18,11 @@ from leyden.callbacks.monitored_scores import MonitoredScores
 from leyden.callbacks.progress_bar import RunProgressBar
 from leyden.callbacks.sync_batchnorm import SyncBatchNorm
 from leyden.checkpoints.epoch_so_far import EpochSoFar
+from leyden.checkpoints.finite_loss import FiniteLoss
+from leyden.checkpoints.graceful_shutdown import GracefulShutdown
 from leyden.checkpoints.io import SafeCheckpointIO
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
-from leyden.checkpoints.resume import ChangedOptimizer
+from leyden.checkpoints.resumed_optimizer import ChangedOptimizer, StateMemoryFormat
 from leyden.checkpoints.resumed_schedule import Choice, ResumedSchedule
 from leyden.cli.check_hardware import check_hardware
 from leyden.cli.compatibility import check_options
@@ -71,17 +73,17 @@ def callbacks_of(run: Run, options: Namespace, last: LastCheckpoint, schedule: C
         off += (RunProgressBar,)  # the user has another one
     configured = [callback for callback in configured if not isinstance(callback, off)]
     run_config = RunConfig(run.record, run.command)
-    added: list[Callback] = [run_config, ChangedOptimizer(run.changes), EpochSoFar(), FusedClipping()]
+    added: list[Callback] = [run_config, FiniteLoss(), EpochSoFar(), FusedClipping()]
     if any(isinstance(callback, FINDERS) for callback in configured):
         added.append(KeepFound(run_config))
     if run.is_resumed:
-        added += [ResumedFinetuning(), ResumedAccumulation()]
+        added += [ChangedOptimizer(run.changes), StateMemoryFormat(), ResumedFinetuning(), ResumedAccumulation()]
     added.append(GlobalBatch())  # after what sets the number of accumulated batches
     if schedule:
         added.append(ResumedSchedule(schedule))
     # a checkpoint between epochs is saved before any callback acts on the new epoch;
     # the score of ModelCheckpoint is chosen before ModelCheckpoint reads it
-    return [last, MonitoredScores(run_config), *configured, *added]
+    return [last, GracefulShutdown(last), MonitoredScores(run_config), *configured, *added]
 
 
 def make_trainer(make: Callable[..., Trainer], run: Run, options: Namespace) -> Trainer:

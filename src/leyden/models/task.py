@@ -104,6 +104,11 @@ class Task(LightningModule):
         """Update the metrics of `split` with the batches that wait."""
         self._epoch_metrics(split).flush()
 
+    def training_metrics(self) -> dict[str, Metric]:
+        """Return the metrics of the training epoch with all batches so far; checkpoints contain their states."""
+        self.flush_metrics("train")
+        return {f"train/{name}": metric for name, metric in self.metrics("train").items()}
+
     def _epoch_metrics(self, split: str) -> EpochMetrics:
         if split not in self._metrics:  # not earlier: the module was not on its device
             metrics = {

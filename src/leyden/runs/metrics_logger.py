@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from leyden.errors import RunError
+from leyden.runs.durable import replacing
 
 Row = dict[str, Any]  # {metric: value}, with the step
 
@@ -139,16 +140,12 @@ def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
 
 def _write_rows(file: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a whole file, beside the old one, which it then replaces."""
-    part = file.with_name(f".{file.name}.part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as lines:
+        with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, columns)
             writer.writeheader()
             writer.writerows(rows)
-        part.replace(file)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise OSError(error.errno, error.strerror, str(file)) from error  # a full disk has no name of its own
 
 
