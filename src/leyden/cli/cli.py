@@ -78,8 +78,8 @@ from leyden.runs.launches import renew_store, restarted_run
 from leyden.runs.metrics import best_scores
 from leyden.runs.metrics_logger import logged_steps, rewind_metrics
 from leyden.runs.plain_config import plain_config
-from leyden.runs.run_config import RunConfig
-from leyden.runs.wandb import MLFLOW_RUN_ID, RunWandbLogger, WandbOptions
+from leyden.runs.run_config import MLFLOW_RUN_ID, RunConfig
+from leyden.runs.wandb import RunWandbLogger, WandbOptions
 from leyden.security import check_file, check_loading
 
 for package in (

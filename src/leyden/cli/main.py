@@ -15,7 +15,7 @@ from leyden.cli.faults import known_fault
 from leyden.data.array_loader import report_lost_batches
 from leyden.errors import RunError, UserError
 from leyden.runs.directory import leave_run
-from leyden.runs.wandb import finish_tracking
+from leyden.runs.wandb_start import finish_tracking
 from leyden.security import check_environment, check_words
 
 SPARED = (  # patterns of what Lightning says that does not help the user here
