@@ -70,3 +70,10 @@ def test_hyper_parameters_that_a_module_logs_are_collected(tmp_path: Path) -> No
     logger.log_hyperparams({"lr": 0.1})
     logger.log_hyperparams({"size": 3})
     assert yaml.safe_load((tmp_path / "hparams.yaml").read_text()) == {"lr": 0.1, "size": 3}
+
+
+def test_rows_after_the_checkpoint_and_half_rows_are_taken_out(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("epoch,step,train/loss\r\n0,9,0.5\r\n0,19,0.4\r\n0,29,0.3\r\n0,2")
+    rewind_metrics(file, 20)
+    assert file.read_text() == "epoch,step,train/loss\n0,9,0.5\n0,19,0.4\n"

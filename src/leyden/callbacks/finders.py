@@ -1,7 +1,5 @@
 """Record the results of Lightning's `LearningRateFinder` and `BatchSizeFinder` in the run's configuration."""
 
-from typing import Any
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
@@ -31,7 +29,7 @@ class KeepFound(Callback):
             if isinstance(callback, LearningRateFinder) and callback.optimal_lr:
                 lr = callback.optimal_lr.suggestion()
                 if isinstance(pl_module, Task):
-                    _arguments(model, "optimizer")["lr"] = lr
+                    model["optimizer"].setdefault("init_args", {})["lr"] = lr
                     trainer.strategy.setup_optimizers(trainer)  # the schedule starts from that rate too
                 else:
                     model["lr" if hasattr(pl_module, "lr") or "lr" in pl_module.hparams else "learning_rate"] = lr
@@ -43,8 +41,3 @@ class KeepFound(Callback):
         callbacks = config["trainer"]["callbacks"]
         config["trainer"]["callbacks"] = [c for c in callbacks if not c["class_path"].endswith(names)]
         self.run_config.write(trainer)
-
-
-def _arguments(config: dict[str, Any], name: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = config[name].setdefault("init_args", {})
-    return arguments

@@ -138,5 +138,5 @@ class ImageGPT(Task):
         return self.dequantize(tokens[:, 1:])
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Return nothing: `leyden.callbacks.sample_grid.SampleGrid` draws new images instead."""
+        """Return nothing: `leyden.callbacks.sample_grid.SampleWriter` draws new images instead."""
         return {}

@@ -18,7 +18,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 import leyden.security  # noqa: F401  # what the hyper-parameters of a checkpoint may name, also without the command line
 from leyden.errors import UserError
-from leyden.models.logging_steps import is_logging_step
 from leyden.models.lr_schedules import length_in_run
 from leyden.models.objectives import (
     LossFactory,
@@ -145,7 +144,7 @@ class Task(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one training batch."""
         _, loss = self._step(batch, "train")
-        if is_logging_step(self.trainer):
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, sync_dist=True)  # the mean over the ranks: of the global batch
         return loss
 

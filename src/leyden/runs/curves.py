@@ -22,8 +22,8 @@ def draw_curves(file: Path, runs: Sequence[Path], labels: Sequence[str] = ()) ->
 
     Args:
         file: The picture to write.
-        runs: The runs' directories. One run has a colour for each split, several runs have a colour each.
-        labels: Name of each run in the legend; not needed for one run.
+        runs: Directories of the runs.
+        labels: Name of each run; runs then have different colours. Without names, for one run, the splits have.
 
     Returns:
         Whether there was anything to draw: False if no run has a validation metric.
@@ -36,7 +36,7 @@ def draw_curves(file: Path, runs: Sequence[Path], labels: Sequence[str] = ()) ->
     metrics = sorted(names, key=lambda name: (name != "loss", name))
     if not metrics:
         return False
-    looks: list[dict[str, Any]]  # of each run, or of the splits of the only run
+    looks: list[dict[str, Any]]  # of the runs
     styles: dict[str, dict[str, Any]] = {"train": {"linestyle": "--"}, "val": {"linestyle": "-"}}
     if labels:
         # runs beyond the palette's length reuse its colours with another marker

@@ -146,12 +146,3 @@ def run_directory(trainer: Trainer) -> Path:
 def short_path(path: str | Path) -> str:
     """Return a path relative to the current directory if that is shorter, else unchanged."""
     return min(str(path), os.path.relpath(path), key=len)
-
-
-def sync_directory(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a file just renamed in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from leyden.errors import UserError
 from leyden.runs.directory import all_runs, has_checkpoint
+from leyden.runs.durable import replacing
 
 LAUNCH = "launch.json"
 
@@ -23,9 +24,8 @@ def record_launch(directory: Path, command: list[str]) -> None:
         command: The arguments of `leyden`; one launch may have several commands.
     """
     if launches := _launches():
-        part = directory / f".{LAUNCH}.part"
-        part.write_text(json.dumps({"launches": list(launches), "command": command}), encoding="utf-8")
-        part.replace(directory / LAUNCH)
+        with replacing(directory / LAUNCH) as part:
+            part.write_text(json.dumps({"launches": list(launches), "command": command}), encoding="utf-8")
 
 
 def restarted_run(root: Path, command: list[str]) -> Path | None:

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from leyden.errors import RunError
-from leyden.runs.directory import sync_directory
+from leyden.runs.durable import replacing
 
 Row = dict[str, Any]  # {metric: value}, with the step
 STEPS_BETWEEN_SAVES = 100  # for callbacks that call `log_metrics`; after `self.log`, Lightning saves each row
@@ -169,20 +169,13 @@ def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a whole file beside the old one, then replace that: a kill or a power cut leaves one of them intact."""
-    part = file.with_name(f".{file.name}.part")
+    """Replace a whole file; a kill or a power cut leaves the old or the new one."""
     try:
-        with part.open("w", newline="", encoding="utf-8") as lines:
+        with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, columns)
             writer.writeheader()
             writer.writerows(rows)
-            lines.flush()
-            os.fsync(lines.fileno())
-        part.replace(file)
-        sync_directory(file.parent)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise OSError(error.errno, error.strerror, str(file)) from error  # a full disk's error names no file
 
 
