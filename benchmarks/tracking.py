@@ -24,7 +24,8 @@ from leyden import PROJECT
 from leyden.cli.cli import CLI
 from leyden.data.mnist import MNISTDataModule
 from leyden.errors import UserError
-from leyden.runs.wandb import RunWandbLogger, finish_tracking
+from leyden.runs.wandb import RunWandbLogger
+from leyden.runs.wandb_start import finish_tracking
 
 ROUNDS = 5
 EPOCHS = 7  # a run; the first two are left out, in which wandb's process is still busy with its start
@@ -35,7 +36,8 @@ SIDES = {
 }
 START = """
 import resource, sys, time
-from leyden.runs.wandb import RunWandbLogger, WandbOptions, finish_tracking
+from leyden.runs.wandb import RunWandbLogger, WandbOptions
+from leyden.runs.wandb_start import finish_tracking
 logger = RunWandbLogger(sys.argv[1], WandbOptions(mode="offline"))
 start, used = time.perf_counter(), time.process_time()
 logger.start()

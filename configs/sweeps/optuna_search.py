@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from leyden.cli.cli import CLI
-from leyden.runs.wandb import finish_tracking
+from leyden.runs.wandb_start import finish_tracking
 
 
 class Report(Callback):

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from leyden.callbacks.acceleration import ChannelsLast, Compile
-from leyden.callbacks.fused_clipping import FusedClipping
 from leyden.data.digits import DigitsDataModule
 from leyden.models.plain_net import PlainNet
 
@@ -73,25 +72,3 @@ def test_compile_asks_torch_to_compile_the_network_alone(tmp_path: Path, monkeyp
 @pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(train(tmp_path, Compile()), train(tmp_path), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_fused_optimizer_clips_gradients_as_a_plain_one(precision: Any) -> None:
-    weights = []
-    for fused in (None, True):
-        torch.manual_seed(0)
-        optimizer = partial(torch.optim.Adam, lr=0.1, eps=1.0, fused=fused)  # at eps 1, the size of gradients counts
-        model = PlainNet(input_shape=(1, 8, 8), num_classes=10, channels=(4, 8), optimizer=optimizer)
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = Trainer(
-            max_steps=5,
-            precision=precision,
-            gradient_clip_val=0.01,
-            accelerator="cpu",
-            enable_checkpointing=False,
-            callbacks=[FusedClipping()],
-            **quiet,
-        )
-        trainer.fit(model, DigitsDataModule(size=8))
-        weights.append(model.state_dict())
-    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The confusion matrix of a test run, and the accuracy with mirror images, against scikit-learn and plain torch."""
+"""The confusion matrix of a test run, against scikit-learn."""
 
 import csv
 from pathlib import Path
@@ -10,7 +10,6 @@ from lightning.pytorch import Trainer
 from sklearn.metrics import confusion_matrix
 
 from leyden.callbacks.confusion_matrix import ConfusionMatrix, write_confusion
-from leyden.callbacks.flip_tta import FlipTTA
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.models.conv_net import ConvNet
@@ -49,16 +48,3 @@ def test_a_regression_has_no_confusion_matrix(tmp_path: Path) -> None:
     model = LinearRegression(input_shape=(10,), out_features=1)
     trainer(tmp_path, ConfusionMatrix()).test(model, SyntheticRegressionDataModule(), verbose=False)
     assert not (tmp_path / "confusion.csv").exists()
-
-
-def test_mirror_accuracy_adds_the_logits_of_both_images_and_leaves_the_plain_one_alone(tmp_path: Path) -> None:
-    data = DigitsDataModule()
-    model = ConvNet(input_shape=(1, 28, 28), num_classes=10).eval()
-    run = trainer(tmp_path, FlipTTA())
-    run.test(model, data, verbose=False)
-    with torch.no_grad():
-        x = data.normalize(data.test_set.x)
-        plain, both = model(x), model(x) + model(x.flip(3))
-    for name, logits in (("test/acc", plain), ("test/acc_mirror", both)):
-        right = (logits.argmax(dim=1) == data.test_set.y).float().mean().item()
-        assert run.callback_metrics[name].item() == pytest.approx(right)

@@ -7,27 +7,27 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from leyden.callbacks import worst_predictions as mistakes
-from leyden.callbacks.worst_predictions import Mistakes, draw_mistakes
+from leyden.callbacks import worst_predictions
+from leyden.callbacks.worst_predictions import WorstPredictions, draw_worst
 from leyden.data.digits import DigitsDataModule
 from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.models.conv_net import ConvNet
 from leyden.models.linear_regression import LinearRegression
 
 
-def trainer(directory: Path, callback: Mistakes) -> Trainer:
+def trainer(directory: Path, callback: WorstPredictions) -> Trainer:
     options = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "default_root_dir": directory}
     return Trainer(callbacks=[callback], **options)
 
 
-def test_the_worst_are_those_whose_true_class_was_thought_least_likely(
+def test_the_worst_are_those_whose_true_class_was_given_the_lowest_probability(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr(mistakes, "draw_mistakes", lambda directory, rows: drawn.extend(rows))
+    monkeypatch.setattr(worst_predictions, "draw_worst", lambda directory, rows: drawn.extend(rows))
     data = DigitsDataModule(batch_size=50)
     model = ConvNet(input_shape=(1, 28, 28), num_classes=10).eval()
-    trainer(tmp_path, Mistakes(count=7)).test(model, data, verbose=False)
+    trainer(tmp_path, WorstPredictions(count=7)).test(model, data, verbose=False)
     x, y = data.test_set.x, data.test_set.labels
     with torch.no_grad():
         probabilities = model(data.normalize(x)).softmax(dim=1)
@@ -43,11 +43,11 @@ def test_the_worst_are_those_whose_true_class_was_thought_least_likely(
 
 
 def test_a_picture_is_drawn_also_of_no_mistake(tmp_path: Path) -> None:
-    draw_mistakes(tmp_path, [])
+    draw_worst(tmp_path, [])
     assert matplotlib.image.imread(tmp_path / "mistakes.png").shape[2] == 4
 
 
 def test_a_regression_makes_no_such_mistakes(tmp_path: Path) -> None:
     model = LinearRegression(input_shape=(10,), out_features=1)
-    trainer(tmp_path, Mistakes()).test(model, SyntheticRegressionDataModule(), verbose=False)
+    trainer(tmp_path, WorstPredictions()).test(model, SyntheticRegressionDataModule(), verbose=False)
     assert not (tmp_path / "mistakes.png").exists()

@@ -40,7 +40,7 @@ REFUSED = {  # the words after `leyden fit --config configs/convnet_digits.yaml`
     f"--trainer.limit_val_batches 0 {STOPPING}": ["EarlyStopping goes by val/acc", "limit_val_batches is 0"],
     f"--trainer.check_val_every_n_epoch 50 {STOPPING}": ["EarlyStopping", "check_val_every_n_epoch is 50"],
     f"--trainer.limit_val_batches 0 {PLATEAU}": ["the schedule goes by val/loss", "limit_val_batches is 0"],
-    "--monitor test/acc": ["ModelCheckpoint goes by test/acc", "go by val/acc"],
+    "--monitor test/acc": ["ModelCheckpoint monitors test/acc", "use val/acc"],
     "--trainer.val_check_interval 79": ["val_check_interval is 79", "78 batches"],
     "--data.drop_last true --data.batch_size 1238": ["1237", "batch_size 1238", "drop_last"],
     subset(): ["0 training samples"],

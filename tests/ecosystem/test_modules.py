@@ -525,12 +525,12 @@ PLATEAU = "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau --model.
 @pytest.mark.parametrize(
     ("options", "answer"),
     [
-        (f"{STOPPING} val_loss", ["EarlyStopping goes by `val_loss`", "did you mean `val/loss`?"]),
+        (f"{STOPPING} val_loss", ["EarlyStopping monitors `val_loss`", "did you mean `val/loss`?"]),
         (f"{STOPPING} train_loss", ["EarlyStopping", "did you mean `train/loss`?"]),
         (f"{STOPPING} val/auroc", ["EarlyStopping", "there are val/acc, val/loss"]),
-        (f"{SECOND} val_acc", ["ModelCheckpoint goes by `val_acc`", "did you mean `val/acc`?"]),
-        (f"{PLATEAU} val_loss", ["the schedule goes by `val_loss`", "did you mean `val/loss`?"]),
-        ("--monitor val_acc", ["ModelCheckpoint goes by `val_acc`", "did you mean `val/acc`?"]),
+        (f"{SECOND} val_acc", ["ModelCheckpoint monitors `val_acc`", "did you mean `val/acc`?"]),
+        (f"{PLATEAU} val_loss", ["the schedule monitors `val_loss`", "did you mean `val/loss`?"]),
+        ("--monitor val_acc", ["ModelCheckpoint monitors `val_acc`", "did you mean `val/acc`?"]),
         ("--monitor val/top5", ["--mode min or --mode max"]),
         ("--monitor val/acc --trainer.callbacks null", ["no ModelCheckpoint"]),
     ],
@@ -547,10 +547,10 @@ def test_a_score_that_a_task_does_not_log_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("options", "answer"),
     [
-        (f"{STOPPING} val/loss", ["EarlyStopping goes by `val/loss`", "did you mean `val_loss`?"]),
-        (f"{SECOND} val/acc", ["ModelCheckpoint goes by `val/acc`", "did you mean `val_acc`?"]),
-        ("--monitor val/acc", ["ModelCheckpoint goes by `val/acc`", "did you mean `val_acc`?"]),
-        ("--model Plateau --model.monitor val/loss", ["the schedule goes by `val/loss`", "did you mean `val_loss`?"]),
+        (f"{STOPPING} val/loss", ["EarlyStopping monitors `val/loss`", "did you mean `val_loss`?"]),
+        (f"{SECOND} val/acc", ["ModelCheckpoint monitors `val/acc`", "did you mean `val_acc`?"]),
+        ("--monitor val/acc", ["ModelCheckpoint monitors `val/acc`", "did you mean `val_acc`?"]),
+        ("--model Plateau --model.monitor val/loss", ["the schedule monitors `val/loss`", "did you mean `val_loss`?"]),
     ],
 )
 def test_a_misspelt_score_of_a_foreign_validation_is_refused_before_the_first_step(
@@ -568,11 +568,11 @@ def test_a_misspelt_score_of_a_foreign_validation_is_refused_before_the_first_st
     [
         (
             f"{STOPPING} train_los",
-            "EarlyStopping goes by `train_los`, which is not logged (did you mean `train_loss`?)",
+            "EarlyStopping monitors `train_los`, which is not logged (did you mean `train_loss`?)",
         ),
-        (f"{STOPPING} recall", "EarlyStopping goes by `recall`, which is not logged (there are"),
-        ("--trainer.num_sanity_val_steps 0 --monitor val/acc", "ModelCheckpoint goes by `val/acc`"),
-        ("--trainer.num_sanity_val_steps 0 --model Plateau --model.monitor val/loss", "goes by `val/loss`"),
+        (f"{STOPPING} recall", "EarlyStopping monitors `recall`, which is not logged (there are"),
+        ("--trainer.num_sanity_val_steps 0 --monitor val/acc", "ModelCheckpoint monitors `val/acc`"),
+        ("--trainer.num_sanity_val_steps 0 --model Plateau --model.monitor val/loss", "monitors `val/loss`"),
     ],
 )
 def test_a_score_that_an_epoch_did_not_log_ends_the_run_with_one_line_and_a_checkpoint(
@@ -597,7 +597,7 @@ def test_without_validation_best_goes_by_a_score_of_training_that_must_be_logged
     assert main([*fit, "--monitor", "g_loss"]) == 0
     assert (newest() / "checkpoints" / "best.ckpt").is_file()
     assert main([*fit, "--monitor", "g_los", "--mode", "min"]) == 1
-    assert "ModelCheckpoint goes by `g_los`, which is not logged (did you mean `g_loss`?)" in capsys.readouterr().err
+    assert "ModelCheckpoint monitors `g_los`, which is not logged (did you mean `g_loss`?)" in capsys.readouterr().err
     last = torch.load(newest() / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 6  # two optimizers, three batches
 

@@ -21,6 +21,13 @@ KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form of a key, and th
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 SHORT = ["fit", "--config", DIGITS, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "6"]
 SHORT += ["--trainer.log_every_n_steps", "2"]
+METRICS = """epoch,step,train/loss,train/loss_step,val/acc,val/loss
+0,4,,2.5,,
+0,9,,,0.5,2.0
+0,9,2.25,,,
+1,19,,,0.75,1.0
+1,19,1.5,,,
+"""
 
 
 @pytest.fixture

@@ -72,14 +72,14 @@ def nine(tmp_path: Path) -> list[str]:
     return [str(path) for path in sorted(folder.iterdir())]
 
 
-def test_nine_runs_fit_a_terminal_of_80_columns_and_what_is_no_training_run_is_passed_over_in_one_line(
+def test_nine_runs_fit_a_terminal_of_80_columns_and_what_is_no_training_run_is_skipped_in_one_line(
     nine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main([*nine, "--output", str(tmp_path / "all.png")]) == 0
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
-    assert line.startswith("passed over")
+    assert line.startswith("skipped, as they are no training runs")
     for name in ("15-00-00", "16-00-00", "17-00-00_test-2", "18-00-00_predict", "notes.txt"):
         assert name in line
     assert max(len(line) for line in out.splitlines() if not line.startswith("curves ")) <= 80

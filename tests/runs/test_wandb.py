@@ -12,9 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from wandb.sdk.wandb_run import Run
-
-from leyden.runs.wandb import _skip_launch
 
 from .conftest import KEY, SHORT, WandbServer, history, offline_folders, records
 
@@ -143,7 +140,8 @@ def test_with_a_key_and_a_server_a_run_is_online(
 
 OFFLINE = """
 import sys
-from leyden.runs.wandb import RunWandbLogger, WandbOptions, finish_tracking
+from leyden.runs.wandb import RunWandbLogger, WandbOptions
+from leyden.runs.wandb_start import finish_tracking
 logger = RunWandbLogger(".", WandbOptions())
 logger.log_metrics({"loss": 1.0}, 0)
 finish_tracking(0)
@@ -174,34 +172,23 @@ def test_an_offline_run_sends_nothing_to_the_server_and_imports_no_launch(
     assert asked == []
 
 
-def test_inputs_of_a_job_are_applied_once_something_can_have_staged_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    applied = []
-    monkeypatch.setattr(Run, "_detect_and_apply_job_inputs", applied.append)
-    _skip_launch.__wrapped__()
-    monkeypatch.delitem(sys.modules, "wandb.sdk.launch", raising=False)
-    Run._detect_and_apply_job_inputs("first")  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "wandb.sdk.launch", os)
-    Run._detect_and_apply_job_inputs("second")  # type: ignore[arg-type]
-    assert applied == ["second"]
-
-
 FREEZE = """
 import os, signal, sys
 from pathlib import Path
-import leyden.runs.wandb as tracking
-tracking.CALL_TIMEOUT, tracking.FINISH_TIMEOUT, tracking.GRACE = 2.0, (2.0, 2.0), 1.0
+from leyden.runs import wandb, wandb_process, wandb_start
+wandb_process.CALL_TIMEOUT, wandb_start.FINISH_TIMEOUT, wandb_start.GRACE = 2.0, (2.0, 2.0), 1.0
 number, rows, at_exit = int(sys.argv[1]), int(sys.argv[2]), len(sys.argv) > 3
-logger = tracking.RunWandbLogger(".", tracking.WandbOptions(mode="offline"))
+logger = wandb.RunWandbLogger(".", wandb.WandbOptions(mode="offline"))
 logger.log_metrics({"loss": 1.0}, 0)
 tasks = Path("/proc/self/task").iterdir()
 (core,) = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 if at_exit:
-    tracking.finish_tracking(0)
+    wandb_start.finish_tracking(0)
 os.kill(core, number)
 for step in range(1, rows):
     logger.log_metrics({"text": "x" * 10_000}, step)
 if not at_exit:
-    tracking.finish_tracking(0)
+    wandb_start.finish_tracking(0)
 print("core", core)
 """
 
@@ -266,7 +253,7 @@ def test_a_server_that_falls_silent_holds_the_end_of_no_run(
         answer(request)
 
     server.do_POST = silent  # type: ignore[method-assign]
-    limits = "import leyden.runs.wandb as t; t.FINISH_TIMEOUT = (3.0, 3.0)"
+    limits = "import leyden.runs.wandb_start as t; t.FINISH_TIMEOUT = (3.0, 3.0)"
     command = f"import sys; {limits}; from leyden.cli.main import main; sys.exit(main(sys.argv[1:]))"
     started = time.monotonic()
     done = subprocess.run(

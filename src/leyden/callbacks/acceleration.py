@@ -1,4 +1,4 @@
-"""Faster kernels for a network that stays as it is; each has its overlay in configs/with/."""
+"""Faster kernels for an unchanged network; each callback has an overlay in configs/with/."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ from torch import nn
 
 
 class Compile(Callback):
-    """Compile `network` by torch.compile when training starts, which takes a while and pays in long runs.
+    """Compile `network` with torch.compile when training starts. It takes a while, so it pays in long runs.
 
-    Checkpoints are those of the network that is not compiled. Each shape of a batch is compiled by itself.
+    Checkpoints have the names of the network without compilation. Each batch shape is compiled separately.
 
     Args:
         mode: As in torch.compile; `max-autotune-no-cudagraphs` searches longer for faster kernels.
@@ -20,15 +20,15 @@ class Compile(Callback):
         self.mode = mode
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compile at the first batch of each shape."""
+        """Mark the network for compilation at the first batch of each shape."""
         assert isinstance(pl_module.network, nn.Module)
         pl_module.network.compile(mode=self.mode)
 
 
 class ChannelsLast(Callback):
-    """Hold the weights of convolutions in channels-last order, which their outputs then take over."""
+    """Store the weights of convolutions in channels-last order; their outputs then have the same order."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Rearrange the weights; their values, and the order of a checkpoint's numbers, stay."""
+        """Rearrange the weights in memory; their values and checkpoints do not change."""
         assert isinstance(pl_module.network, nn.Module)
         pl_module.network.to(memory_format=torch.channels_last)

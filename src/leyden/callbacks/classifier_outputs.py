@@ -1,22 +1,36 @@
-"""What callbacks read of a classifier's outputs."""
+"""Base of callbacks that look at a classifier's logits."""
 
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from leyden.models.task import Batch
 from leyden.models.tasks import Classifier
 
 
+class LogitsCallback(Callback):
+    """Receive the logits of each test batch of a `Classifier`; any other module or output is ignored."""
+
+    def on_test_logits(self, model: Classifier, x: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Use the inputs x (B, ...), logits (B, C) and labels y (B,) of a test batch."""
+        raise NotImplementedError
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Call `on_test_logits` with what `test_step` returned."""
+        if not isinstance(pl_module, Classifier) or not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            return
+        if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch):
+            self.on_test_logits(pl_module, batch[0], outputs, batch[1])
+
+
 def class_names(trainer: Trainer, count: int) -> list[str]:
-    """Return what the data call their classes, the numbers from 0 to count - 1 where they do not say."""
+    """Return the DataModule's `class_names`, or the numbers from 0 to count - 1 if it has none."""
     return getattr(trainer.datamodule, "class_names", None) or [str(i) for i in range(count)]  # type: ignore[attr-defined]
-
-
-def classified(pl_module: LightningModule, outputs: Any, batch: Any) -> Batch | None:
-    """Return inputs (B, ...) and labels (B,) of a batch that a `Classifier` turned into logits (B, C), else None."""
-    if not isinstance(pl_module, Classifier) or not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        return None
-    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
-    return (batch[0], batch[1]) if pair else None

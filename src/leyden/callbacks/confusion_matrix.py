@@ -1,64 +1,54 @@
-"""What a classifier takes for what, at test."""
+"""Confusion matrix and per-class accuracy on the test split."""
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from leyden.callbacks.classifier_outputs import class_names, classified
+from leyden.callbacks.classifier_outputs import LogitsCallback, class_names
 from leyden.models.tasks import Classifier
 from leyden.runs.directory import run_directory
 from leyden.runs.metrics import run_title
 
-LEGIBLE = 40  # classes whose names are drawn; of more the picture shows the numbers
+MAX_NAMED_CLASSES = 40  # with more, the picture shows class numbers instead of names
+MAX_WRITTEN_CLASSES = 20  # with more, the counts in the cells would not be legible
 
 
-class ConfusionMatrix(Callback):
-    """Count which class is taken for which over the test split, and print the accuracy of each class.
+class ConfusionMatrix(LogitsCallback):
+    """Count predicted against true classes over the test split, and print the accuracy of each class.
 
-    The counts go to `confusion.csv` and, as a picture, to `confusion.png` in the run's directory,
-    except under `fast_dev_run`. Any module but a `Classifier` is ignored.
+    The counts are written to `confusion.csv` and drawn to `confusion.png` in the run's directory, except with
+    `fast_dev_run`. Only a `Classifier` has a confusion matrix.
     """
 
     counts: MulticlassConfusionMatrix | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting from zero."""
+        """Reset the counts."""
         if isinstance(pl_module, Classifier):
             self.counts = MulticlassConfusionMatrix(pl_module.num_classes, validate_args=False).to(pl_module.device)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the logits (B, C), which `test_step` returns, against the labels (B,)."""
-        pair = classified(pl_module, outputs, batch)
-        if self.counts is not None and pair is not None:
-            self.counts.update(outputs, pair[1])
+    def on_test_logits(self, model: Classifier, x: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Count the logits (B, C) against the labels y (B,)."""
+        if self.counts is not None:
+            self.counts.update(logits, y)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and print the table."""
         if self.counts is None:
             return
-        counts = self.counts.compute()  # of all ranks
+        counts = self.counts.compute()  # over all ranks
         directory = run_directory(trainer)
-        if trainer.is_global_zero and counts.any():  # a test_step of one's own may return no logits
+        if trainer.is_global_zero and counts.any():  # a test_step that a user overrides may return no logits
             names = class_names(trainer, len(counts))
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 write_confusion(directory, counts.cpu(), names)
             for name, row in zip(names, counts.tolist(), strict=True):
-                right, total = row[names.index(name)], sum(row)
-                print(
-                    f"  {name:<12}{right:>6} of {total:<6} right" + (f"{100 * right / total:>7.1f} %" if total else "")
-                )
+                correct, total = row[names.index(name)], sum(row)
+                accuracy = f"{100 * correct / total:>7.1f} %" if total else ""
+                print(f"  {name:<12}{correct:>6} of {total:<6} right{accuracy}")
 
 
 def write_confusion(directory: Path, counts: Tensor, names: list[str]) -> None:
@@ -66,29 +56,29 @@ def write_confusion(directory: Path, counts: Tensor, names: list[str]) -> None:
 
     Args:
         directory: The run's directory.
-        counts: How many samples of class i (row) were taken for class j (column), (C, C).
-        names: The C classes.
+        counts: Number of samples of class i (row) that were predicted as class j (column), (C, C).
+        names: Names of the C classes.
     """
-    from matplotlib.figure import Figure  # costs 0.3 s, so only when there is something to draw
+    from matplotlib.figure import Figure  # takes 0.3 s, so only when there is something to draw
 
     with (directory / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *names])
         writer.writerows([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
 
-    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    size = 2 + 0.45 * len(names) if len(names) <= LEGIBLE else 10
+    fractions = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    size = 2 + 0.45 * len(names) if len(names) <= MAX_NAMED_CLASSES else 10
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)  # readable to the colour-blind, and in grey
-    figure.colorbar(image, label="share of the true class")
-    if len(names) <= LEGIBLE:
+    image = axes.imshow(fractions.numpy(), cmap="cividis", vmin=0, vmax=1)  # legible if colour-blind or in grey
+    figure.colorbar(image, label="fraction of the true class")
+    if len(names) <= MAX_NAMED_CLASSES:
         axes.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
         axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true", title=f"{run_title(directory)}, test split")
-    if len(names) <= 20:  # more would not be legible
+    if len(names) <= MAX_WRITTEN_CLASSES:
         for i, row in enumerate(counts.tolist()):
             for j, count in enumerate(row):
-                colour = "black" if shares[i, j] > 0.5 else "white"
+                colour = "black" if fractions[i, j] > 0.5 else "white"
                 axes.text(j, i, count, ha="center", va="center", fontsize=8, color=colour)
     figure.savefig(directory / "confusion.png", dpi=120)

@@ -1,6 +1,4 @@
-"""What Lightning's `LearningRateFinder` and `BatchSizeFinder` have found, made part of the run's configuration."""
-
-from typing import Any
+"""Record the results of Lightning's `LearningRateFinder` and `BatchSizeFinder` in the run's configuration."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
@@ -12,9 +10,9 @@ FINDERS = (BatchSizeFinder, LearningRateFinder)
 
 
 class KeepFound(Callback):
-    """Write the learning rate and the batch size that were found to `config.yaml`, in the place of their finders.
+    """Write the learning rate and the batch size that were found to `config.yaml`, and remove the finders from it.
 
-    The run can then be repeated and resumed as any other: neither searches again, nor does the test after fit.
+    The run can then be repeated, resumed and tested without another search.
 
     Args:
         run_config: The callback that records the configuration.
@@ -24,27 +22,22 @@ class KeepFound(Callback):
         self.run_config = run_config
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over what the finders, which come before this callback, have found."""
+        """Record what the finders found; they are earlier in the Trainer's list of callbacks."""
         config = self.run_config.config
         model, data = ((config[part] or {}).setdefault("init_args", {}) for part in ("model", "data"))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LearningRateFinder) and callback.optimal_lr:
                 lr = callback.optimal_lr.suggestion()
                 if isinstance(pl_module, Task):
-                    _arguments(model, "optimizer")["lr"] = lr
-                    trainer.strategy.setup_optimizers(trainer)  # the schedule starts from the rate, too
+                    model["optimizer"].setdefault("init_args", {})["lr"] = lr
+                    trainer.strategy.setup_optimizers(trainer)  # the schedule starts from that rate too
                 else:
                     model["lr" if hasattr(pl_module, "lr") or "lr" in pl_module.hparams else "learning_rate"] = lr
             if isinstance(callback, BatchSizeFinder) and callback.optimal_batch_size:
-                holder = data if hasattr(trainer.datamodule, "batch_size") else model  # type: ignore[attr-defined]
-                holder["batch_size"] = callback.optimal_batch_size
+                owner = data if hasattr(trainer.datamodule, "batch_size") else model  # type: ignore[attr-defined]
+                owner["batch_size"] = callback.optimal_batch_size
         trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, FINDERS)]  # type: ignore[attr-defined]
         names = tuple(finder.__name__ for finder in FINDERS)
         callbacks = config["trainer"]["callbacks"]
         config["trainer"]["callbacks"] = [c for c in callbacks if not c["class_path"].endswith(names)]
         self.run_config.write(trainer)
-
-
-def _arguments(config: dict[str, Any], name: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = config[name].setdefault("init_args", {})
-    return arguments

@@ -1,41 +1,30 @@
-"""Test-time augmentation: a test image and its mirror image are judged together."""
+"""Test-time augmentation: classify each test image together with its mirror image."""
 
-from typing import Any
-
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from leyden.callbacks.classifier_outputs import classified
+from leyden.callbacks.classifier_outputs import LogitsCallback
 from leyden.models.tasks import Classifier
 
 
-class FlipTTA(Callback):
-    """Log `test/acc_mirror`: the accuracy when a test image and its mirror image are judged together.
+class FlipTTA(LogitsCallback):
+    """Log `test/acc_mirror`: the accuracy of the sum of the logits of a test image and of its mirror image.
 
-    The two logits are added. This is test-time augmentation, a second look, so it is never `test/acc` itself.
+    This is test-time augmentation, which needs a second forward pass, so it never replaces `test/acc`.
     """
 
     accuracy: MulticlassAccuracy | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting from zero."""
+        """Reset the accuracy."""
         if isinstance(pl_module, Classifier):
             self.accuracy = MulticlassAccuracy(pl_module.num_classes, average="micro").to(pl_module.device)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Judge images (B, C, H, W) by the logits (B, C) that `test_step` returned and those of their mirror images."""
-        pair = classified(pl_module, outputs, batch)
-        if self.accuracy is not None and pair is not None:
-            x, y = pair
-            self.accuracy.update(outputs + pl_module(x.flip(-1)), y)
+    def on_test_logits(self, model: Classifier, x: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Classify images x (B, C, H, W) by their logits (B, K) plus those of their mirror images."""
+        if self.accuracy is not None:
+            self.accuracy.update(logits + model(x.flip(-1)), y)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the accuracy."""

@@ -1,4 +1,4 @@
-"""The table of a model's layers, as wide as the terminal."""
+"""The table of a model's layers, fitted to the width of the terminal."""
 
 import shutil
 from typing import Any
@@ -12,10 +12,10 @@ GAP = "  "  # between two columns
 
 
 class LayerSummary(ModelSummary):
-    """Lightning's ModelSummary, without the columns that a terminal has no room for; a file is 80 wide.
+    """Lightning's ModelSummary, without the columns that do not fit the terminal; a file has 80 characters.
 
     Args:
-        max_depth: Depth of nested layers to show; 0 switches the table off.
+        max_depth: Depth of nested layers to show; 0 for no table.
     """
 
     def __init__(self, max_depth: int = 1) -> None:
@@ -33,11 +33,11 @@ class LayerSummary(ModelSummary):
     ) -> None:
         """Log the table and the number of parameters; `model_size` is in MB (1e6 bytes)."""
         columns = {title: [title, *cells] for title, cells in summary_data}
-        room = shutil.get_terminal_size().columns
+        available = shutil.get_terminal_size().columns
         for title in LEAST_USEFUL_FIRST:
-            if _width(columns) > room:
+            if _width(columns) > available:
                 columns.pop(title, None)
-        if (excess := _width(columns) - room) > 0:  # the end of a layer's name tells more than its beginning
+        if (excess := _width(columns) - available) > 0:  # the end of a layer's name says more than its start
             kept = max(map(len, columns["Name"])) - excess
             columns["Name"] = [name if len(name) <= kept else f"..{name[2 - kept :]}" for name in columns["Name"]]
         widths = [max(map(len, cells)) for cells in columns.values()]

@@ -1,25 +1,26 @@
-"""Predictions of a whole dataset, to a CSV file."""
+"""Write the predictions of a whole dataset to a CSV file."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from leyden.runs.directory import run_directory
+from leyden.runs.ranks import gather_object
 
 
 class PredictionWriter(BasePredictionWriter):
     """Write what `predict_step` returns to `predictions.csv` in the run's directory.
 
-    One row a sample, in the dataset's order: its index, then a column for each entry of the returned dict (for a
-    classifier: class, probability). A tensor (B,) or a list of B numbers or words is a column, a tensor (B, K) is K of
-    them with the numbers 0 to K - 1 behind their name, a tuple's parts are numbered the same way; what has no name is
-    called `prediction`. What has not one value a sample is left out, which a line says. Of several loaders, a column
-    `loader` holds the number. Under DDP rank 0 gathers the ranks' rows. No columns, no file.
+    One row for each sample, in the dataset's order: its index, then a column for each entry of the returned dict (for a
+    classifier: class, probability). A tensor (B,) or a list of B numbers or strings is a column. A tensor (B, K) is K
+    columns with the numbers 0 to K - 1 after the name; parts of a tuple are numbered the same way. Without a dict the
+    name is `prediction`. Entries without one value for each sample are omitted, and a line names them. With several
+    loaders, the column `loader` holds their number. Rank 0 gathers the rows of all ranks. Without any column no file is
+    written.
     """
 
     def __init__(self) -> None:
@@ -35,31 +36,29 @@ class PredictionWriter(BasePredictionWriter):
         """Write the file."""
         loaders = predictions if len(batch_indices) > 1 else [predictions]
         rows: list[tuple[int, int, dict[str, Any]]] = []  # loader, index, values
-        left_out: dict[str, None] = {}
+        omitted: dict[str, None] = {}
         for number, (batches, indices) in enumerate(zip(loaders, batch_indices, strict=True)):
-            start = 0
+            first = 0
             for i, batch in enumerate(batches):
                 columns = dict(_columns("", batch))
                 size = next((len(column) for column in columns.values() if column is not None), 0)
-                numbers = indices[i] if indices else range(start, start + size)  # an iterable dataset has no indices
-                start += size
-                whole = {
+                numbers = indices[i] if indices else range(first, first + size)  # an iterable dataset has no indices
+                first += size
+                complete = {
                     name: column
                     for name, column in columns.items()
                     if column is not None and len(column) == len(numbers)
                 }
-                left_out |= dict.fromkeys(columns.keys() - whole.keys())
-                values = (dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True))
+                omitted |= dict.fromkeys(columns.keys() - complete.keys())
+                values = (dict(zip(complete, row, strict=True)) for row in zip(*complete.values(), strict=True))
                 rows += [(number, index, answer) for index, answer in zip(numbers, values, strict=False)]
         directory = run_directory(trainer)
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, rows)
-            rows = [row for part in gathered for row in part]
+        rows = [row for part in gather_object(trainer, rows) for row in part]
         if not trainer.is_global_zero:
             return
-        if left_out:
-            print(f"predictions.csv lacks {', '.join(sorted(left_out))}: not one number or word a sample", flush=True)
+        if omitted:
+            names = ", ".join(sorted(omitted))
+            print(f"predictions.csv lacks {names}: not one number or string for each sample", flush=True)
         header = list(dict.fromkeys(name for _, _, values in rows for name in values))
         if not header:
             return
@@ -72,7 +71,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _columns(name: str, part: Any) -> Iterator[tuple[str, list[Any] | None]]:
-    """Yield each part of a batch's prediction as (name, values), values None where they are no column."""
+    """Yield each part of a batch's prediction as (name, values); values are None if they do not form a column."""
     title = name or "prediction"
     if isinstance(part, Mapping):
         for key, value in part.items():

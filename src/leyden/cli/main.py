@@ -12,7 +12,7 @@ from leyden.cli.parser import register_strict_yaml
 from leyden.errors import RunError, UserError
 from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
-from leyden.runs.wandb import finish_tracking
+from leyden.runs.wandb_start import finish_tracking
 from leyden.security import check_command, check_environment, restrict_imports
 
 

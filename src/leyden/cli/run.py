@@ -20,7 +20,8 @@ from leyden.errors import UserError
 from leyden.runs.directory import RUNS, check_name, lock_run, make_run_directory
 from leyden.runs.metrics_logger import logged_steps, rewind_metrics
 from leyden.runs.plain_config import plain_config
-from leyden.runs.wandb import MLFLOW_RUN_ID, RunWandbLogger, WandbOptions
+from leyden.runs.run_config import MLFLOW_RUN_ID
+from leyden.runs.wandb import RunWandbLogger, WandbOptions
 
 
 @dataclass

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric, Metric
 from leyden.errors import UserError
 from leyden.models.epoch_metrics import EpochMetrics
 from leyden.models.hyper_parameters import plain_hyper_parameters
+from leyden.models.logging_steps import is_logging_step
 from leyden.models.lr_schedules import length_in_run, schedule_steps
 from leyden.models.objectives import LossFactory, MetricFactory, build_loss, build_metrics, check_metrics, with_sizes
 from leyden.security import restrict_imports
@@ -122,7 +123,7 @@ class Task(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one training batch."""
         _, loss = self._step(batch, "train")
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if is_logging_step(self.trainer):
             self.log("train/loss_step", loss, sync_dist=True)  # the mean over the ranks: of the global batch
         return loss
 

@@ -1,1 +1,1 @@
-"""The directory of a run: its files, its record and its loggers."""
+"""The directory of a run, its files, and the loggers that write them."""

@@ -1,4 +1,4 @@
-"""`leyden compare`: what differs between runs, in configuration and in scores, read from their directories."""
+"""`leyden compare`: show how the configurations and scores of runs differ, from the files in their directories."""
 
 import argparse
 import os
@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from leyden.errors import UserError
-from leyden.runs.metrics import PALETTE, is_evaluation, read_metrics, read_rows, run_title
+from leyden.runs.curves import draw_curves
+from leyden.runs.flat_config import different_options, flat
+from leyden.runs.metrics import is_evaluation, read_rows, run_title
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def read_config(run: Path) -> dict[str, str]:
-    """Read a run's `config.yaml` into {option: value}, options with dots; what a class is made of stands below it.
+    """Read a run's `config.yaml` into {option: value}, with classes under their own names.
 
     Raises:
-        UserError: It is not the directory of a training run that has logged something.
+        UserError: The directory is not that of a training run that has logged something.
     """
     try:
         nested = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
@@ -34,38 +36,25 @@ def read_config(run: Path) -> dict[str, str]:
         raise UserError(f"{run} is an evaluation, not a training run")
     if not rows:
         raise UserError(f"{run} ended before it logged anything")
-    flat: dict[str, str] = {}
-
-    def flatten(key: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for name, part in value.items():
-                flatten(key if name in ("class_path", "init_args") else f"{key}.{name}", part)
-        elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
-            for part in value:
-                flatten(f"{key}.{_short(part.get('class_path', '')) if isinstance(part, dict) else part}", part)
-        else:
-            flat[key.removeprefix(".")] = _short(value)
-
-    flatten("", nested)
-    return flat
+    options = flat(nested, split_lists=True)
+    return {option.removesuffix(".class_path"): _short(value) for option, value in options.items()}
 
 
 def _short(value: Any) -> str:
-    """Write a value as a flag would, and a class without its module."""
+    """Return a value as on the command line, classes without their module."""
     text = "null" if value is None else str(value)
     module, _, name = text.rpartition(".")
     return name if module.replace(".", "").replace("_", "").isalpha() and name[:1].isupper() else text
 
 
 def differences(configs: list[dict[str, str]]) -> dict[str, list[str]]:
-    """Return {option: a value a run} of the options that are not the same in all runs, `-` where one has it not."""
-    options = dict.fromkeys(option for config in configs for option in config)
-    table = {option: [config.get(option, "-") for config in configs] for option in options}
-    return {option: values for option, values in table.items() if len(set(values)) > 1}
+    """Return {option: value in each run} of the options that are not the same in all runs; `-` if a run lacks it."""
+    table = different_options(*configs)
+    return {option: ["-" if value is None else value for value in values] for option, values in table.items()}
 
 
 def short_names(options: Sequence[str]) -> list[str]:
-    """Return the shortest end of each option that means no other one: `lr` for `model.optimizer.lr`."""
+    """Return the shortest unambiguous end of each option: `lr` for `model.optimizer.lr`."""
 
     def ends(option: str) -> list[str]:
         parts = option.split(".")
@@ -76,26 +65,26 @@ def short_names(options: Sequence[str]) -> list[str]:
 
 
 def describe(rows: dict[str, list[str]], number: int) -> str:
-    """Say what tells one run from the others: `lr 0.1, dropout 0.5`.
+    """Return how one run differs from the others: `lr 0.1, dropout 0.5`.
 
     Args:
-        rows: What `differences` returns.
-        number: Of the run.
+        rows: The result of `differences`.
+        number: Index of the run.
     """
     values = zip(short_names(list(rows)), rows.values(), strict=True)
     return ", ".join(f"{name} {row[number]}" for name, row in values if row[number] != "-")
 
 
 def scores(run: Path, config: dict[str, str]) -> dict[str, str]:
-    """Return a run's scores: those of the validation in the epoch of its best checkpoint, and those of the test."""
+    """Return a run's validation scores in the epoch of its best checkpoint, and its test scores."""
     prefix = "trainer.callbacks.ModelCheckpoint"
     monitor, mode = config.get(f"{prefix}.monitor", "val/loss"), config.get(f"{prefix}.mode", "min")
     rows = read_rows(run / "metrics.csv")
     epochs = [row["epoch"] for row in rows.values() if "epoch" in row and any(name.startswith("val") for name in row)]
     found = {"epochs": str(int(max(epochs, default=-1)) + 1)}
-    judged = [row for row in rows.values() if monitor in row]
-    if judged:
-        best = (max if mode == "max" else min)(judged, key=lambda row: row[monitor])
+    candidates = [row for row in rows.values() if monitor in row]
+    if candidates:
+        best = (max if mode == "max" else min)(candidates, key=lambda row: row[monitor])
         if "epoch" in best:
             found["best epoch"] = f"{best['epoch']:.0f}"
         found |= {name: f"{value:.4g}" for name, value in sorted(best.items()) if name.startswith("val")}
@@ -104,45 +93,8 @@ def scores(run: Path, config: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def draw(runs: list[Path], labels: list[str], file: Path) -> None:
-    """Draw the runs' curves over one another: a panel a metric, a colour a run, dashed train and solid val.
-
-    Raises:
-        UserError: No run has a score of the validation, or the picture cannot be written.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    curves = [read_metrics(run / "metrics.csv") for run in runs]
-    names = {name.partition("/")[2] for run in curves for name in run if name.startswith("val/")}
-    metrics = sorted(names, key=lambda name: (name != "loss", name))
-    if not metrics:
-        raise UserError("none of these runs has a score of the validation")
-    width = 5 * len(metrics)
-    figure = Figure(figsize=(max(width, 7), 4 + 0.25 * len(runs)), layout="constrained")
-    styles: dict[str, Any] = {"train": "--", "val": "-"}
-    handles = [Line2D([], [], linestyle=line, color="black", label=split) for split, line in styles.items()]
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for number, curve in enumerate(curves):
-            # past the palette's end the markers tell runs of the same colour apart
-            look: Any = {"color": PALETTE[number % len(PALETTE)], "marker": "o^sDv"[number // len(PALETTE) % 5]}
-            if len(handles) < 2 + len(runs):
-                handles.append(Line2D([], [], label=labels[number], **look))
-            for split, line in styles.items():
-                if f"{split}/{metric}" in curve:
-                    axes.plot(*curve[f"{split}/{metric}"], line, markersize=3, **look)
-        axes.set(xlabel="epoch", ylabel=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    figure.legend(handles=handles, loc="outside lower center", ncols=1 if max(map(len, labels)) > 40 else 2, fontsize=8)
-    try:
-        figure.savefig(file, dpi=120)
-    except OSError as error:
-        raise UserError(f"cannot write {file} ({error.strerror})") from error
-
-
 def as_columns(titles: list[str], rows: dict[str, list[str]], found: list[dict[str, str]]) -> "Table":
-    """Return the table with a column a run: the options that differ, and below them the scores."""
+    """Return a table with a column for each run: the options that differ, then the scores."""
     from rich.table import Column, Table
 
     table = Table(Column(no_wrap=True), *(Column(title.replace(" ", "\n"), overflow="fold") for title in titles))
@@ -155,7 +107,7 @@ def as_columns(titles: list[str], rows: dict[str, list[str]], found: list[dict[s
 
 
 def as_rows(titles: list[str], rows: dict[str, list[str]], found: list[dict[str, str]]) -> "Table":
-    """Return the table with a row a run, which fits a narrow terminal: what the runs' names share goes to the top."""
+    """Return a table with a row for each run, for narrow terminals; the common start of the names is its title."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Column, Table
 
@@ -176,27 +128,27 @@ def main(args: list[str]) -> int:
     """Print the table, draw the picture and return the exit code.
 
     Args:
-        args: The words after `leyden compare`.
+        args: The arguments after `leyden compare`.
     """
     parser = argparse.ArgumentParser(prog="leyden compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's directory")
     parser.add_argument("--output", type=Path, default=Path("compare.png"), help="the picture (default: compare.png)")
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     from rich.console import Console
 
     configs: dict[Path, dict[str, str]] = {}
-    refused: dict[str, UserError] = {}
-    for path in given.runs:
+    skipped: dict[str, UserError] = {}
+    for path in options.runs:
         run = path.absolute()
         try:
             configs[run] = read_config(run)
         except UserError as error:
-            refused[run.name] = error
+            skipped[run.name] = error
     if not configs:
-        print(f"error: {next(iter(refused.values()))}", file=sys.stderr)
+        print(f"error: {next(iter(skipped.values()))}", file=sys.stderr)
         return 2
-    if refused:
-        print(f"passed over, as no training run with a metrics.csv: {' '.join(refused)}", file=sys.stderr)
+    if skipped:
+        print(f"skipped, as they are no training runs with a metrics.csv: {' '.join(skipped)}", file=sys.stderr)
     runs = list(configs)
     rows = differences(list(configs.values()))
     found = [scores(run, config) for run, config in configs.items()]
@@ -211,9 +163,12 @@ def main(args: list[str]) -> int:
         title if labels.count(label) > 1 or not label else label for label, title in zip(labels, titles, strict=True)
     ]
     try:
-        draw(runs, labels, given.output)
-    except UserError as error:
-        print(f"no curves: {error}", file=sys.stderr)
+        drawn = draw_curves(options.output, runs, labels)
+    except OSError as error:
+        print(f"no curves: cannot write {options.output} ({error.strerror})", file=sys.stderr)
         return 0
-    print(f"curves  {given.output}")
+    if drawn:
+        print(f"curves  {options.output}")
+    else:
+        print("no curves: none of these runs has a score of the validation", file=sys.stderr)
     return 0

@@ -1,14 +1,14 @@
-"""Run directories and the checkpoint files in them.
+"""Run directories and the files in them.
 
 runs/<name>/<time>/          one run of `leyden fit`
-    config.yaml              the resolved configuration that repeats it
+    config.yaml              the resolved configuration, which repeats the run
     checkpoints/best.ckpt    lowest val/loss
-    checkpoints/last.ckpt    where a resumed run goes on
-    checkpoints/previous.ckpt    the last.ckpt before it
+    checkpoints/last.ckpt    from which the run resumes
+    checkpoints/previous.ckpt    the last.ckpt before that
     metrics.csv, curves.png
-    launch.json              under SLURM and torchrun: the command, which goes on here when it is started again
-    .lock                    held by the process that trains here
-runs/<name>/<time>_test/     one evaluation, likewise _validate and _predict
+    launch.json              under SLURM and torchrun: the command; restarted, it resumes this run
+    .lock                    held by the process that trains this run
+runs/<name>/<time>_test/     one evaluation; also _validate and _predict
 
 A name may be a path: --name group/a makes runs/group/a/<time>/.
 """
@@ -33,30 +33,30 @@ from leyden.errors import UserError
 from leyden.runs.metrics import is_evaluation
 
 log = logging.getLogger(__name__)
-RUNS = "runs"  # in the current directory, unless trainer.default_root_dir names another
+RUNS = "runs"  # in the current directory, unless trainer.default_root_dir is set
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 LOCK = ".lock"
-TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # how the name of a run's directory begins
-_made: list[Path] = []  # the folders that this process has made for its run, innermost first
-_locks: list[TextIO] = []  # the open files by which this process holds its run
+TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # start of the name of a run's directory
+_new_folders: list[Path] = []  # that this process made for its run, innermost first
+_locks: list[TextIO] = []  # open files whose POSIX locks this process holds
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that would place the run outside of the directory of all runs.
+    """Refuse a name that leads outside the directory of all runs.
 
     Raises:
-        UserError: It would.
+        UserError: The name is absolute, empty or contains `..`.
     """
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise UserError(
             f"--name {name} is no folder in {RUNS}/: give a name, or a path below it such as group/a; "
-            f"--trainer.default_root_dir chooses another place than {RUNS}/"
+            f"--trainer.default_root_dir replaces {RUNS}/"
         )
 
 
 def make_run_directory(parent: Path, suffix: str = "") -> Path:
-    """Make and return `parent/<time><suffix>`; two runs in the same second get different names.
+    """Create and return `parent/<time><suffix>`; two runs in the same second get different names.
 
     Raises:
         UserError: The directory cannot be written.
@@ -66,25 +66,25 @@ def make_run_directory(parent: Path, suffix: str = "") -> Path:
         directory = parent / (time if number == 1 else f"{time}-{number}")
         new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            directory.mkdir(parents=True)  # fails where it exists, also when another process has just made it
+            directory.mkdir(parents=True)  # fails if it exists, also if another process just created it
         except FileExistsError:
             continue
         except OSError as error:
             raise UserError(
                 f"cannot write the run to {parent} ({error.strerror}); choose a folder with --trainer.default_root_dir"
             ) from error
-        _made[:] = new
+        _new_folders[:] = new
         return directory
     raise AssertionError
 
 
 def lock_run(directory: Path) -> None:
-    """Hold a run's directory until this process ends, however it ends, so that no other trains in it.
+    """Lock a run's directory until this process ends, in whatever way, so that no other process trains in it.
 
-    A POSIX lock belongs to one process. One of `flock` would be inherited by forked workers, which outlive a kill.
+    A POSIX lock belongs to one process. A lock by `flock` would be inherited by forked workers, which survive a kill.
 
     Raises:
-        UserError: Another process holds it, or the directory cannot be written.
+        UserError: Another process holds the lock, or the directory cannot be written.
     """
     try:
         file = (directory / LOCK).open("a+", encoding="utf-8")
@@ -106,43 +106,43 @@ def lock_run(directory: Path) -> None:
 
 
 def leave_run(refused: bool) -> None:
-    """Release the run, and remove what was made for one that left nothing, or was refused before it trained."""
+    """Release the run's lock; delete the new directory of a run that is empty or was refused before training."""
     while _locks:
         _locks.pop().close()
-    if _made:
-        with suppress(OSError):  # it is gone
-            files = {file.name for file in _made[0].iterdir()} - {LOCK}
-            if not files or (refused and "metrics.csv" not in files and not has_checkpoint(_made[0])):
-                shutil.rmtree(_made[0])
-    for folder in _made:
-        with suppress(OSError):  # there is something in it, or it is gone
+    if _new_folders:
+        with suppress(OSError):  # deleted meanwhile
+            files = {file.name for file in _new_folders[0].iterdir()} - {LOCK}
+            if not files or (refused and "metrics.csv" not in files and not has_checkpoint(_new_folders[0])):
+                shutil.rmtree(_new_folders[0])
+    for folder in _new_folders:
+        with suppress(OSError):  # not empty, or deleted meanwhile
             folder.rmdir()
-    _made.clear()
+    _new_folders.clear()
 
 
 def all_runs(root: Path) -> list[Path]:
-    """Return the runs of training below a folder, the oldest first."""
+    """Return the training runs below a folder, oldest first."""
 
-    def found() -> Iterator[Path]:
+    def directories() -> Iterator[Path]:
         for folder, folders, files in os.walk(root, followlinks=True):
             if TIME.match(Path(folder).name):
-                folders.clear()  # what is in a run is no run
+                folders.clear()  # a run contains no other runs
                 if "config.yaml" in files:
                     yield Path(folder)
 
-    return sorted((run for run in found() if not is_evaluation(run)), key=lambda run: run.name)
+    return sorted((run for run in directories() if not is_evaluation(run)), key=lambda run: run.name)
 
 
 def has_checkpoint(run: Path) -> bool:
-    """Say whether a run has saved anything to go on from."""
+    """Return whether a run has saved a checkpoint."""
     return any(run.glob("checkpoints/*.ckpt"))
 
 
 def run_directory(trainer: Trainer) -> Path:
-    """Return the run's directory, rank 0's on all ranks (a collective call: every rank must make it)."""
+    """Return rank 0's run directory on all ranks (a collective call: every rank must make it)."""
     return Path(trainer.strategy.broadcast(trainer.default_root_dir))
 
 
 def short_path(path: str | Path) -> str:
-    """Return a path relative to the current directory where that is shorter."""
+    """Return a path relative to the current directory if that is shorter, else unchanged."""
     return min(str(path), os.path.relpath(path), key=len)

@@ -1,4 +1,4 @@
-"""Runs that SLURM or torchrun starts again go on where they were: `launch.json` says to which launch a run belongs."""
+"""Resume runs that SLURM or torchrun restarts: `launch.json` records the launch to which a run belongs."""
 
 import json
 import os
@@ -17,11 +17,11 @@ LAUNCH = "launch.json"
 
 
 def record_launch(directory: Path, command: list[str]) -> None:
-    """Write down the launch to which a run belongs, if any, and its command, for `restarted_run`.
+    """Record the launch to which a run belongs, if any, and its command, for `restarted_run`.
 
     Args:
         directory: The run's directory.
-        command: The words after `leyden`; one launch may have several commands.
+        command: The arguments of `leyden`; one launch may have several commands.
     """
     if launches := _launches():
         with replacing(directory / LAUNCH) as part:
@@ -29,18 +29,18 @@ def record_launch(directory: Path, command: list[str]) -> None:
 
 
 def restarted_run(root: Path, command: list[str]) -> Path | None:
-    """Return the run that this launch has begun by the same command before it was started again, or None.
+    """Return the run that this launch started with the same command before its restart, or None.
 
-    All processes find the same one. A run that has saved no checkpoint yet begins anew.
+    All processes find the same run. A run without a checkpoint is not resumed: a new one starts.
 
     Args:
         root: The directory of all runs.
-        command: The words after `leyden`.
+        command: The arguments of `leyden`.
 
     Raises:
-        UserError: torchrun may start it again on several nodes, without an id that is the same on all of them.
+        UserError: torchrun may restart it on several nodes, without an id that is the same on all nodes.
     """
-    restarted = {launch for launch, again in _launches().items() if again}
+    restarted = {launch for launch, may_be_restart in _launches().items() if may_be_restart}
     for run in reversed(all_runs(root)) if restarted else ():
         with suppress(OSError, ValueError):  # most runs have no such file
             record = json.loads((run / LAUNCH).read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def restarted_run(root: Path, command: list[str]) -> Path | None:
 
 
 def _launches() -> dict[str, bool]:
-    """Return what has started this process, SLURM or torchrun or both, and whether each may have done so before."""
+    """Return what launched this process, SLURM or torchrun or both, and whether each may have restarted it."""
     env, launches = os.environ, {}
     if "SLURM_JOB_ID" in env:
         launches[f"slurm {env['SLURM_JOB_ID']}"] = int(env.get("SLURM_RESTART_COUNT", 0)) > 0
@@ -62,18 +62,18 @@ def _launches() -> dict[str, bool]:
                     "torchrun --max-restarts on several nodes needs --rdzv-id, a new one for each launch: by it the "
                     "run is found again after a restart"
                 )
-            launch = f"{socket.gethostname()} {os.getppid()}"  # torchrun itself, which starts its processes again
-        # the node whose process has died is the only one that counts a restart
+            launch = f"{socket.gethostname()} {os.getppid()}"  # torchrun itself, which survives the restart
+        # only the node whose process died counts a restart
         launches[f"torchrun {launch}"] = several_nodes or int(env.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     return launches
 
 
 def renew_store() -> None:
-    """Let the processes that torchrun has started again on one node meet in a new store.
+    """Give processes that torchrun has restarted on one node a new rendezvous store.
 
-    torchrun keeps one for all restarts, where a process may read the address of one that is dead, and fails to connect
-    to it (the fault of pytorch/pytorch#135712, in torch 2.14 with gloo). On several nodes they do not count restarts
-    alike, so there is no key on which they could agree.
+    torchrun keeps one store for all restarts, in which a process may find the address of a dead one and fail to
+    connect to it (pytorch/pytorch#135712, in torch 2.14 with gloo). Several nodes count restarts differently, so there
+    they have no key in common.
     """
     env = os.environ
     restarts = int(env.get("TORCHELASTIC_RESTART_COUNT", 0))
@@ -83,5 +83,5 @@ def renew_store() -> None:
     key = f"leyden/port/{restarts}"
     if env["RANK"] == "0":
         used.set(key, str(find_free_network_port()))
-    env["MASTER_PORT"] = used.get(key).decode()  # which waits for it
+    env["MASTER_PORT"] = used.get(key).decode()  # waits until it is set
     env["TORCHELASTIC_USE_AGENT_STORE"] = "False"

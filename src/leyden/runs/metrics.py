@@ -1,35 +1,25 @@
-"""What the files of a run's directory say, read without torch."""
+"""Read a run's directory without torch: its title, kind and metrics."""
 
 import csv
 import re
 from pathlib import Path
 from typing import Any
 
-PALETTE = [  # told apart by the colour-blind as well (Okabe and Ito, 2008), the darkest first
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#000000",
-]
-
 
 def run_title(directory: Path) -> str:
-    """Return what a run is called in pictures: its experiment and its time."""
+    """Return a run's title in pictures: its experiment and time."""
     return f"{directory.parent.name} {directory.name}"
 
 
 def is_evaluation(directory: Path) -> bool:
-    """Say whether a run's directory is that of `leyden validate`, `test` or `predict`, by its name."""
+    """Return whether a directory is one of `leyden validate`, `test` or `predict`, by its name."""
     return re.search(r"_(validate|test|predict)(-\d+)?$", directory.name) is not None
 
 
 def read_rows(file: Path) -> dict[int, dict[str, float]]:
-    """Read a `metrics.csv` into {step: {name: value}}, `epoch` among the names where the row has one.
+    """Read a `metrics.csv` into {step: {name: value}}; `epoch` is one of the names.
 
-    Cells that are empty or hold no number are left out, and so are rows that a kill has left incomplete.
+    Cells without a number and rows that a kill left incomplete are omitted.
     """
     steps: dict[int, dict[str, float]] = {}
     with file.open(newline="", encoding="utf-8") as lines:
@@ -53,12 +43,12 @@ def _number(cell: str) -> float | None:
 def read_metrics(file: Path) -> dict[str, tuple[list[float], list[float]]]:
     """Read a `metrics.csv` into {metric: (epochs, values)}.
 
-    A row without an epoch, as some callbacks log, takes that of the next row that has one, or else of the one before;
-    where no row has one, there is nothing to draw over.
+    A row without an epoch, as some callbacks log, takes the epoch of the next row that has one, or else of the row
+    before. Without any epoch the result is empty.
     """
     rows = [row for _, row in sorted(read_rows(file).items())]
     epoch = None
-    for row in [*reversed(rows), *rows]:  # filled from behind, then what is left at the end from before
+    for row in [*reversed(rows), *rows]:  # fill backwards, then the last rows forwards
         epoch = row.setdefault("epoch", epoch) if epoch is not None else row.get("epoch")
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for row in rows:
@@ -71,11 +61,11 @@ def read_metrics(file: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def best_scores(checkpoint: Any, directory: Path) -> dict[str, float]:
-    """Return the scores, and the `epoch`, with which the best checkpoint was saved; nothing where none is known.
+    """Return the scores and the `epoch` of the best checkpoint; empty if there is none.
 
     Args:
         checkpoint: The ModelCheckpoint that saved it.
-        directory: The run's directory; without `metrics.csv` in it, only the one score is known that decided.
+        directory: The run's directory; without a `metrics.csv` in it, only the monitored score is known.
     """
     if getattr(checkpoint, "best_model_score", None) is None:
         return {}

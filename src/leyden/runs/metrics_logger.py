@@ -1,105 +1,134 @@
-"""metrics.csv, also of a run that is resumed, or whose disk is full."""
+"""Write `metrics.csv`, also in a resumed run and on a full disk."""
 
 import csv
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.core.saving import save_hparams_to_yaml
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from leyden.errors import RunError
 from leyden.runs.durable import replacing
 
 Row = dict[str, Any]  # {metric: value}, with the step
+STEPS_BETWEEN_SAVES = 100  # for callbacks that call `log_metrics`; after `self.log`, Lightning saves each row
 
 
-class MetricsLogger(CSVLogger):
-    """Lightning's CSVLogger, but where a `metrics.csv` exists it goes on below its last row.
+class MetricsLogger(Logger):
+    """Log to `metrics.csv`: a row for each call, a column for each metric. An existing file is continued.
 
-    Rows that cannot be written are kept in memory and tried again with the next ones. The next checkpoint takes them
-    along, and then the run ends: a resumed run writes them.
+    Rows that cannot be written stay in memory, and each save tries again. The next checkpoint stores them and the run
+    ends; a resumed run writes them.
 
     Args:
         save_dir: The run's directory; filled in by the command line.
     """
 
     def __init__(self, save_dir: str = ".") -> None:
-        super().__init__(save_dir, name="", version="")
+        super().__init__()
+        self.directory = Path(save_dir)
+        self.file = self.directory / "metrics.csv"
+        self._columns: list[str] | None = None  # of the file; None before the first save
+        self._rows: list[Row] = []  # not written yet
+        self._error: OSError | None = None  # why they could not be written
+        self._hparams: dict[str, Any] = {}
 
     @property
-    @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
-        """What writes the file."""
-        if self._experiment is None:
-            self._experiment = _Continued(self.log_dir)
-        return cast("ExperimentWriter", self._experiment)
+    def name(self) -> str:
+        """Return an empty name: the file is in the run's directory itself."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Return an empty version, for the same reason."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's directory."""
+        return str(self.directory)
+
+    @property
+    def log_dir(self) -> str:
+        """The run's directory."""
+        return str(self.directory)
 
     @property
     def unwritten(self) -> list[Row]:
-        """The rows that could not be written; none on ranks other than 0."""
-        return self._experiment.metrics if isinstance(self._experiment, _Continued) and self._experiment.fault else []
+        """The rows that could not be written; empty on all ranks but 0."""
+        return self._rows if self._error else []
 
     def check_written(self, where: str) -> None:
         """Refuse to go on with rows that could not be written.
 
         Args:
-            where: What has become of them, for the message.
+            where: What happened to these rows, for the message.
 
         Raises:
-            RunError: There are some.
+            RunError: There are such rows.
         """
-        if self.unwritten:
-            writer = cast("_Continued", self._experiment)
-            fault = cast("OSError", writer.fault)
-            raise RunError(f"cannot write {writer.metrics_file_path} ({fault.strerror}): its last rows are {where}")
+        if self._error:
+            raise RunError(f"cannot write {self.file} ({self._error.strerror}): its last rows are {where}")
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
+        """Add hyper-parameters to `hparams.yaml`; for modules that call it, the command line does not."""
+        self._hparams |= vars(params) if isinstance(params, Namespace) else params or {}
+        save_hparams_to_yaml(str(self.directory / "hparams.yaml"), self._hparams)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Add a row."""
+        step = len(self._rows) if step is None else step
+        row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        self._rows.append(row | {"step": step})
+        if (step + 1) % STEPS_BETWEEN_SAVES == 0:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the new rows. Earlier rows stay intact if that fails."""
+        if not self._rows:
+            return
+        try:
+            if self._columns is None:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                self._columns = _read_rows(self.file)[0]
+            elif not self.file.exists():  # deleted or moved, and a checkpoint may have made the directory anew
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            columns = sorted({*self._columns, *(name for row in self._rows for name in row)})
+            if len(columns) > len(self._columns):
+                _write_rows(self.file, columns, [*_read_rows(self.file)[1], *self._rows])
+                self._columns = columns
+            else:
+                _append_rows(self.file, self._columns, self._rows)
+        except OSError as error:
+            self._error = error
+        else:
+            self._rows, self._error = [], None
 
     def finalize(self, status: str) -> None:
         """Write the last rows.
 
         Raises:
-            RunError: They cannot be written, and nothing worse has happened before.
+            RunError: They cannot be written; not after another error, which is the one to report.
         """
-        super().finalize(status)
+        self.save()
         if status == "success":
             self.check_written("lost")
 
 
-class _Continued(ExperimentWriter):
-    fault: OSError | None = None  # why the rows in memory are not in the file
-
-    def _check_log_dir_exists(self) -> None:  # where the stock one deletes the file
-        file = Path(self.metrics_file_path)
-        if file.exists():
-            with file.open(newline="", encoding="utf-8") as lines:
-                self.metrics_keys = list(next(csv.reader(lines), []))
-
-    def save(self) -> None:
-        """Write the rows. Those before them stay whole, whatever happens; the stock one writes new columns in place."""
-        if not self.metrics:
-            return
-        file, columns = Path(self.metrics_file_path), list(self.metrics_keys)
-        try:
-            if columns and not file.exists():  # with its directory, say, which a checkpoint makes anew
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            if self._record_new_keys():
-                _write_rows(file, self.metrics_keys, [*_read_rows(file)[1], *self.metrics])
-            else:
-                _append_rows(file, self.metrics_keys, self.metrics)
-        except OSError as fault:
-            self.metrics_keys, self.fault = columns, fault
-        else:
-            self.metrics, self.fault = [], None
-
-
 def logged_steps(checkpoint: dict[str, Any]) -> int:
-    """Return how many steps the loggers have counted before a checkpoint, whose rows are 0 to one less.
+    """Return how many steps the loggers counted before a checkpoint; their rows have the steps 0 to this minus 1.
 
-    With manual optimization that is each batch, however many optimizers step; `global_step` counts the steps of each.
+    With manual optimization each batch counts as one step, whereas `global_step` counts each optimizer's steps.
     """
     loops = checkpoint["loops"]["fit_loop"]
     if loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]:
@@ -110,27 +139,28 @@ def logged_steps(checkpoint: dict[str, Any]) -> int:
 
 
 def rewind_metrics(file: Path, step: int, unwritten: Sequence[Row] = ()) -> None:
-    """Take out of a `metrics.csv` what a run logged after the checkpoint from which it is resumed.
+    """Remove from a `metrics.csv` the rows after the checkpoint from which the run resumes.
 
     Args:
-        file: It may be missing.
-        step: How many steps the loggers had counted before the checkpoint; rows count them from 0.
-        unwritten: Rows from before the checkpoint that could not be written then, to be added.
+        file: The `metrics.csv`; it may be missing.
+        step: How many steps the loggers had counted before the checkpoint; rows count from 0.
+        unwritten: Rows from before the checkpoint that could not be written then; they are added.
     """
     columns, rows = _read_rows(file)
     if "step" not in columns:  # killed before its first row
         columns, rows = [], []
-    # a kill can leave the last row incomplete, and the reader then fills up with None
+    # a kill can leave the last row incomplete; the reader fills it with None
     rows = [row for row in rows if None not in (*row, *row.values()) and int(row["step"]) < step]
-    held = [{name: value for name, value in row.items() if value} for row in rows]
+    written = [{name: value for name, value in row.items() if value} for row in rows]
     texts = ({name: str(value) for name, value in row.items()} for row in unwritten)
-    rows += [row for row in texts if row not in held]  # an earlier resume may have added them
+    rows += [row for row in texts if row not in written]  # an earlier resume may have added them
     columns += sorted({name for row in rows for name in row}.difference(columns))
     if columns:
         _write_rows(file, columns, rows)
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
+    """Return columns and rows of a file; none of either if it does not exist."""
     if not file.exists():
         return [], []
     with file.open(newline="", encoding="utf-8") as lines:
@@ -139,18 +169,18 @@ def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a whole file, beside the old one, which it then replaces."""
+    """Replace a whole file; a kill or a power cut leaves the old or the new one."""
     try:
         with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, columns)
             writer.writeheader()
             writer.writerows(rows)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(file)) from error  # a full disk has no name of its own
+        raise OSError(error.errno, error.strerror, str(file)) from error  # a full disk's error names no file
 
 
 def _append_rows(file: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write rows below the last one: all of them, or none."""
+    """Append either all rows or none."""
     size = file.stat().st_size
     try:
         with file.open("a", newline="", encoding="utf-8") as lines:

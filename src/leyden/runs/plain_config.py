@@ -1,4 +1,4 @@
-"""The configuration of a run as plain data, which must read back as it was."""
+"""Convert the configuration of a run to plain data from which it can be read back unchanged."""
 
 import importlib
 import inspect
@@ -16,19 +16,19 @@ UNWRITABLE = "Unable to serialize instance"  # jsonargparse writes this, and war
 
 
 def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
-    """Return a configuration as `config.yaml` and the checkpoints hold it.
+    """Return a configuration as it is stored in `config.yaml` and in checkpoints.
 
-    Defaults that YAML cannot hold, such as the `partial` of torchvision's vision transformers, are left out: whoever
-    reads the configuration has them too.
+    Defaults that YAML cannot express, such as the `partial` of torchvision's vision transformers, are omitted: they
+    are defaults for the reader as well.
 
     Args:
         parser: The parser of the subcommand.
-        config: What it has parsed.
+        config: The parsed configuration.
 
     Raises:
-        UserError: A value does not read back as it was, so no checkpoint of the run could be loaded.
+        UserError: A value does not read back unchanged, so no checkpoint of the run could be loaded.
     """
-    _spell_out(config)
+    _enums_to_strings(config)
     plain = _dump(parser, config)
     if fault := _fault(parser, plain):
         plain = _without_default_classes(plain, config.as_dict())
@@ -42,21 +42,21 @@ def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
 
 
 def _fault(parser: ArgumentParser, plain: dict[str, Any]) -> str:
-    """Say what of a configuration does not read back; empty where all does."""
+    """Return what does not read back unchanged, as a clause of an error message; empty if all does."""
     try:
         back = parser.parse_object(yaml.safe_load(yaml.safe_dump(plain)), defaults=False)
-    except Exception as error:  # of whatever the classes' own types raise
+    except Exception as error:  # whatever the types of the classes raise
         return f"the configuration cannot be read back from config.yaml ({' '.join(str(error).split())})"
     option = _first_difference(plain, _dump(parser, back))
     return f"{option} reads back from config.yaml as another value" if option else ""
 
 
-def _spell_out(value: Any) -> Any:
-    """Replace each enumeration of strings by its string, which YAML can hold: `Timer` has one as a default."""
+def _enums_to_strings(value: Any) -> Any:
+    """Replace string enumerations by their strings, for YAML: `Timer` has one as a default."""
     if isinstance(value, Namespace):
-        vars(value).update({name: _spell_out(part) for name, part in vars(value).items()})
+        vars(value).update({name: _enums_to_strings(part) for name, part in vars(value).items()})
     elif isinstance(value, list):
-        return [_spell_out(part) for part in value]
+        return [_enums_to_strings(part) for part in value]
     return value.value if isinstance(value, str) and isinstance(value, Enum) else value
 
 
@@ -70,9 +70,9 @@ def _dump(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
 
 
 def _writable(plain: Any, value: Any) -> Any:
-    """Put back strings that jsonargparse did not write, and leave out what is a default.
+    """Restore strings that jsonargparse could not write, and omit other objects.
 
-    Nothing but strings, numbers and classes can be given, so any other object is the default of its argument.
+    A user can give only strings, numbers and classes, so any other object is a default.
     """
     if isinstance(plain, dict) and isinstance(value, dict):
         kept = {}
@@ -88,7 +88,7 @@ def _writable(plain: Any, value: Any) -> Any:
 
 
 def _without_default_classes(plain: Any, value: Any) -> Any:
-    """Leave out classes and functions that are defaults: read back, they would want arguments of their own."""
+    """Omit classes and functions that are defaults: read back, they would require arguments."""
     if isinstance(plain, list):
         return [_without_default_classes(*pair) for pair in zip(plain, value, strict=True)]
     if not isinstance(plain, dict) or not isinstance(value, dict):
@@ -97,22 +97,22 @@ def _without_default_classes(plain: Any, value: Any) -> Any:
     if isinstance(kept.get("init_args"), dict):
         module, _, name = plain["class_path"].rpartition(".")
         defaults = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-        given = value["init_args"]
+        args = value["init_args"]
         kept["init_args"] = {
             name: part
             for name, part in kept["init_args"].items()
-            if not (callable(given[name]) and name in defaults and given[name] is defaults[name].default)
+            if not (callable(args[name]) and name in defaults and args[name] is defaults[name].default)
         }
     return kept
 
 
 def _first_difference(one: Any, other: Any, key: str = "") -> str:
-    """Return the option at which two configurations differ first; empty where they do not."""
+    """Return the first option in which two configurations differ; empty if they are equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         parts = ((f"{key}.{name}".lstrip("."), one.get(name), other.get(name)) for name in {**one, **other})
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         parts = ((key, *pair) for pair in zip(one, other, strict=True))
     else:
-        same = one == other or (one in (None, {}) and other in (None, {}))  # no arguments, in two ways
+        same = one == other or (one in (None, {}) and other in (None, {}))  # two ways to write no arguments
         return "" if same else key
     return next(filter(None, (_first_difference(a, b, name) for name, a, b in parts)), "")

@@ -1,4 +1,4 @@
-"""Write the resolved configuration of a run to its directory, its checkpoints and its loggers."""
+"""Record the resolved configuration of a run in its directory, checkpoints and loggers."""
 
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,21 @@ from leyden.runs.directory import run_directory
 from leyden.runs.flat_config import flat
 from leyden.runs.launches import record_launch
 from leyden.runs.metrics_logger import MetricsLogger
-from leyden.runs.wandb import MLFLOW_RUN_ID, RunWandbLogger
+from leyden.runs.wandb import RunWandbLogger
+
+MLFLOW_RUN_ID = "mlflow_run_id"  # file in a run's directory with the id that continues the MLflow run
 
 
 class RunConfig(Callback):
-    """Write the resolved configuration to `config.yaml` in the run's directory, into every checkpoint, to every logger.
+    """Write the resolved configuration to the run's `config.yaml`, to every checkpoint and to every logger.
 
     A checkpoint then names its own model and data: `leyden test --ckpt_path FILE` needs nothing else. Loggers get the
-    options by name, such as `model.optimizer.lr`; a resumed MLflow run has them already, and goes on by the id that is
-    kept in the run's directory.
+    options by name, such as `model.optimizer.lr`. A resumed MLflow run has them already; its id is stored in the run's
+    directory.
 
     Args:
         config: The configuration as plain data.
-        command: The words after `leyden`, by which a run that SLURM or torchrun starts again is found.
+        command: The arguments of `leyden`, by which SLURM's or torchrun's restart finds the run.
     """
 
     def __init__(self, config: dict[str, Any], command: list[str]) -> None:
@@ -48,16 +50,16 @@ class RunConfig(Callback):
         checkpoint["config"] = self.config
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give it to the loggers."""
+        """Log the configuration."""
         self._log(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give it to the loggers of `leyden validate`."""
-        if not trainer.sanity_checking:  # after which the configuration may still be refused
+        """Log the configuration of `leyden validate`."""
+        if not trainer.sanity_checking:  # after that the configuration may still be refused
             self._log(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give it to the loggers of `leyden test`."""
+        """Log the configuration of `leyden test`."""
         self._log(trainer)
 
     def _log(self, trainer: Trainer) -> None:
@@ -70,20 +72,20 @@ class RunConfig(Callback):
 
 
 def _log_options(logger: Logger, options: dict[str, Any], directory: Path) -> None:
-    """Log the options of a run in the way of each logger; our own ones have them from elsewhere."""
+    """Log the options in the form that each logger needs; this project's own loggers do not need them."""
     if isinstance(logger, MetricsLogger | RunWandbLogger):
         return
     if isinstance(logger, TensorBoardLogger):
         from torch.utils.tensorboard.summary import hparams
 
-        logger.log_hyperparams(options, metrics={})  # into hparams.yaml; unsaid, it logs a score of -1
+        logger.log_hyperparams(options, metrics={})  # into hparams.yaml; without `metrics` it logs a score of -1
         numbers = (bool, int, float)
         plain = {name: value if isinstance(value, numbers) else str(value) for name, value in options.items()}
-        # without the list of scores, for which TensorBoard then takes all that there are
+        # without a list of scores, so that TensorBoard shows all of them
         _, session, _ = hparams(plain, {})  # type: ignore[no-untyped-call]
         logger.experiment.file_writer.add_summary(session)
     elif not isinstance(logger, MLFlowLogger):
         logger.log_hyperparams(options)
-    elif not (directory / MLFLOW_RUN_ID).exists():  # MLflow refuses other values than those it holds
+    elif not (directory / MLFLOW_RUN_ID).exists():  # MLflow refuses changed values
         logger.log_hyperparams(options)
         (directory / MLFLOW_RUN_ID).write_text(str(logger.run_id), encoding="utf-8")
