@@ -1,10 +1,10 @@
-"""What exact resume, the checks of a run and safe files cost; writes docs/reliability_cost.md.
+"""Measure the cost of exact resume, the checks of a run and safe files; write docs/reliability_cost.md.
 
-Run as `python benchmarks/reliability.py` with LEYDEN_DATA naming the folder of the real files. Epochs of one
-`leyden fit` are trained in turn with and without what resume needs (orders and draws as functions of seed, epoch and
-batch; a look at each loss; signals; last.ckpt). Files are saved in turn by SafeCheckpointIO and by `torch.save`, each
-side being the first in every other pair: where last.ckpt is written, a new file whose predecessor is removed; where
-best.ckpt is, a file in the place of another. One torch thread, medians; epochs in CPU seconds, saves in wall time.
+Run as `python benchmarks/reliability.py` with LEYDEN_DATA set to the folder of the real files. Epochs of one
+`leyden fit` are trained alternately with and without what a resume needs (orders and draws as functions of seed, epoch
+and batch; the check of each loss; signals; last.ckpt). Files are saved alternately by SafeCheckpointIO and by
+`torch.save`, each first in every other pair: for last.ckpt a new file whose predecessor is removed; for best.ckpt a file
+that replaces another. One torch thread, medians; epochs in CPU seconds, saves in wall time.
 """
 
 import os

@@ -314,23 +314,23 @@ PARTS = {
 
 HEAD = """# Benchmarks
 
-Written by `make bench` ([how](../benchmarks/speed.py)). Each ratio is leyden's median over the baseline's, the smaller
-the better; beside it are the smallest and the largest ratio of a round. {unit}, one torch thread. The two sides take
-turns, in one process where an epoch is measured and in fresh processes where a command is; a first round warms up and
-is left out. W&B is off but where the row says so ([benchmarks/tracking.py](../benchmarks/tracking.py) measures what it
-takes of an epoch).
+Written by `make bench` ([source](../benchmarks/speed.py)). Each ratio is leyden's median divided by the baseline's:
+smaller is better. Next to it are the smallest and the largest ratio of a round. {unit},
+one torch thread. The two sides are measured alternately, epochs in one process and commands in fresh processes; a first
+round for warm-up is left out. W&B is off unless the row says otherwise ([benchmarks/tracking.py](../benchmarks/tracking.py)
+measures its share of an epoch).
 
-Leyden's side is what `leyden fit` runs, with its validation, checkpoints and progress bar; they count where the row
-says so. The MLP is 784-128-10 with fused Adam, `configs/mlp_adam_mnist.yaml` at batch size 128; ConvNet and ResNet are
-those of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter at 8 steps an epoch. The baselines
-are in [benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as its kind gets:
+Leyden's side is `leyden fit`, with its validation, checkpoints and progress bar; they are counted if the row says so.
+The MLP is 784-128-10 with fused Adam, `configs/mlp_adam_mnist.yaml` with batch size 128; ConvNet and ResNet are those of
+`configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter with 8 steps an epoch. The baselines are in
+[benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as possible:
 
 - (a) the bare loop over normalised tensors in memory: the same network, optimizer, batch size and augmentation; the
-  optimizer is not fused but where the row says so;
-- all switched off: the same module and data under a Trainer without logger, callbacks, progress bar and validation;
-- barebones: a module that returns its loss and does nothing else, `Trainer(barebones=True)`, the tensors of (a);
+  optimizer is fused only if the row says so;
+- all switched off: the same module and data in a Trainer without logger, callbacks, progress bar and validation;
+- barebones: a module that only returns its loss, `Trainer(barebones=True)`, the tensors of (a);
 - (c) the usual module: metric objects called and logged at each step, on torchvision's per-sample data;
-- (d) torchvision's v2 transforms, sample by sample, with the number of workers that costs it least;
+- (d) torchvision's v2 transforms, sample by sample, with the number of workers that costs least;
 - (e) the widely used MNIST example: two 3x3 convolutions, Adadelta, batch size 64, per-sample data.
 
 Machine: {machine}.{missing}
