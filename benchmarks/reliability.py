@@ -3,8 +3,8 @@
 Run as `python benchmarks/reliability.py` with LEYDEN_DATA set to the folder of the real files. Epochs of one
 `leyden fit` are trained alternately with and without what a resume needs (orders and draws as functions of seed, epoch
 and batch; the check of each loss; signals; last.ckpt). Files are saved alternately by SafeCheckpointIO and by
-`torch.save`, each first in every other pair: for last.ckpt a new file whose predecessor is removed; for best.ckpt a file
-that replaces another. One torch thread, medians; epochs in CPU seconds, saves in wall time.
+`torch.save`, each first in every other pair: for last.ckpt a new file whose predecessor is removed; for best.ckpt a
+file that replaces another. One torch thread, medians; epochs in CPU seconds, saves in wall time.
 """
 
 import os
@@ -34,9 +34,9 @@ QUIET = ["--trainer.enable_progress_bar", "false", "--wandb.mode", "disabled"]
 
 
 NOTE = """\
-Aims: at most 1.10 for a save, at most 1.03 for an epoch. A file that replaces another is written out at once by ext4,
-which would cost half a save: best.ckpt changes names with the file before it instead (`renameat2`), and last.ckpt
-takes an empty place, as its predecessor has been renamed."""
+Aims: at most 1.10 for a save, at most 1.03 for an epoch. ext4 writes a file that replaces another to the disk at once,
+which would cost half a save. Therefore best.ckpt swaps names with its predecessor (`renameat2`), and last.ckpt is
+written under a free name, as its predecessor has been renamed."""
 
 
 class Alternate(Callback):

@@ -315,15 +315,15 @@ PARTS = {
 HEAD = """# Benchmarks
 
 Written by `make bench` ([source](../benchmarks/speed.py)). Each ratio is leyden's median divided by the baseline's:
-smaller is better. Next to it are the smallest and the largest ratio of a round. {unit},
-one torch thread. The two sides are measured alternately, epochs in one process and commands in fresh processes; a first
-round for warm-up is left out. W&B is off unless the row says otherwise ([benchmarks/tracking.py](../benchmarks/tracking.py)
-measures its share of an epoch).
+smaller is better. Next to it are the smallest and the largest ratio of a round. {unit}, one
+torch thread. The two sides are measured alternately, epochs in one process and commands in fresh processes; a first
+round for warm-up is left out. W&B is off unless the row says otherwise; its share of an epoch is measured by
+[benchmarks/tracking.py](../benchmarks/tracking.py).
 
 Leyden's side is `leyden fit`, with its validation, checkpoints and progress bar; they are counted if the row says so.
-The MLP is 784-128-10 with fused Adam, `configs/mlp_adam_mnist.yaml` with batch size 128; ConvNet and ResNet are those of
-`configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter with 8 steps an epoch. The baselines are in
-[benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as possible:
+The MLP is 784-128-10 with fused Adam, `configs/mlp_adam_mnist.yaml` with batch size 128. ConvNet and ResNet are those
+of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter with 8 steps an epoch. The baselines are
+in [benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as possible:
 
 - (a) the bare loop over normalised tensors in memory: the same network, optimizer, batch size and augmentation; the
   optimizer is fused only if the row says so;
