@@ -27,7 +27,7 @@ from leyden.models.conv_net import ConvNet
 README = PROJECT / "README.md"
 PAGES = [README, PROJECT / "SECURITY.md", PROJECT / "data" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = {PROJECT / "docs" / "compatibility.md"}  # networks of other libraries
+SLOW = ("compatibility.md", "tracking.md")  # their commands have tests of their own
 MARK = re.compile(
     r"<!-- (?:not run: (?:needs (?:an account|a GPU|a network)|takes minutes|starts a server)|run by (.*)) -->"
 )
@@ -173,7 +173,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES if commands(page)],
+    [pytest.param(page, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in PAGES if commands(page)],
     ids=name_of,
 )
 def test_every_command_of_a_page_works(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
