@@ -40,7 +40,7 @@ written under a free name, as its predecessor has been renamed."""
 
 
 class Alternate(Callback):
-    """Leave out, in every other epoch, what resume needs, and time the epochs without their validation."""
+    """Leave out, in every other epoch, what a resume needs, and time the epochs without their validation."""
 
     def __init__(self) -> None:
         self.times: dict[bool, list[float]] = {True: [], False: []}
@@ -57,7 +57,7 @@ class Alternate(Callback):
         self.start, self.validation = time.process_time(), 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out what follows."""
+        """Pause the clock."""
         self.validation = time.process_time()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
