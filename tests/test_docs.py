@@ -131,9 +131,9 @@ def run(command: str) -> None:
     elif args[0] == "compare" or "--help" in args:
         subprocess.run([sys.executable, "-m", "leyden", *args], check=True)
     else:
-        if args[0] == "fit" and "help" not in command:
+        if args[0] == "fit" and not any(".help" in arg for arg in args):
+            args += ["--data.val_size=100"] * any("_mnist" in arg or "_cifar10" in arg for arg in args)
             args += SHORT if "--ckpt_path" not in args else ["--trainer.max_epochs=2"] * ("restart" in args)
-            args += ["--data.val_size=100"] * ("mnist" in command or "cifar10" in command.lower())
         try:
             assert main(args) == 0
         except SystemExit as end:  # after --print_config and a class's help
