@@ -1,4 +1,4 @@
-"""What leyden is compared with, each written as its kind is usually written and as fast as that kind gets.
+"""Baselines that leyden is compared with, each in its usual form and as fast as that form can be.
 
 (a) `bare_epoch`: the loop that one writes in plain torch, over tensors in memory. Nothing can be much faster, least of
     all with a fused optimizer.
@@ -78,7 +78,7 @@ def bare_epoch(
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Images one by one, the way torchvision's own MNIST and CIFAR10 classes hand them out.
+    """Images one by one, as from torchvision's MNIST and CIFAR10 classes.
 
     Args:
         x: Grey images (N, H, W) or colour images (N, H, W, 3), uint8.
@@ -108,7 +108,7 @@ def per_sample_loader(
     shuffle: bool = True,
     num_workers: int = 0,
 ) -> Any:
-    """Return the loader that most code has; see `Pictures` for the arguments."""
+    """Return the loader in its most common form; see `Pictures` for the arguments."""
     dataset = Pictures(x, y, transform)
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle=shuffle, num_workers=num_workers)
 
@@ -157,7 +157,7 @@ class Example(nn.Module):
 
 
 def train_example(root: Path, target: float, max_epochs: int) -> Iterator[float]:
-    """Train (e) by Adadelta, rate 1 and 0.7 times that after each epoch, batches of 64; yield the test accuracies."""
+    """Train (e) with Adadelta, rate 1 times 0.7 after each epoch, batch size 64; yield the test accuracies."""
     network = Example()
     optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
@@ -202,7 +202,7 @@ def run_bare(root: Path, epochs: int) -> float:
 
 
 def usual_module(network: nn.Module, optimizer: Callable[..., torch.optim.Optimizer]) -> Any:
-    """Return a LightningModule as most are written: loss and accuracy are metric objects, logged at each step."""
+    """Return a LightningModule in its most common form: loss and accuracy are metric objects, logged at each step."""
     from lightning.pytorch import LightningModule
     from torchmetrics import MeanMetric
     from torchmetrics.classification import MulticlassAccuracy

@@ -1,4 +1,4 @@
-"""`leyden fit` as it is, with other loops run between its epochs, so that whatever else the machine does meets all."""
+"""Run other loops between the epochs of `leyden fit`, so that other load on the machine affects all of them alike."""
 
 import copy
 import tempfile
@@ -19,27 +19,27 @@ from leyden.cli.cli import CLI
 
 
 class Clock(Callback):
-    """Measures each epoch: its training alone, and with its validation and what is saved then."""
+    """Measure each epoch: the training alone, and with validation and saves."""
 
     def __init__(self) -> None:
         self.training: list[float] = []
         self.whole: list[float] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
+        """Start the clock."""
         self.start, self.validation = seconds(), 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out what follows."""
+        """Pause the clock."""
         self.validation_start = seconds()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on."""
+        """Continue the clock."""
         if not trainer.sanity_checking:
             self.validation += seconds() - self.validation_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
+        """Stop the clock."""
         self.whole.append(seconds() - self.start)
         self.training.append(self.whole[-1] - self.validation)
 
@@ -53,7 +53,7 @@ class Rivals:
     def __init__(self, trainer: Trainer, model: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.data = copy.copy(data)
-        for hook in ("setup", "train_dataloader"):  # wrapped for the run, these would ask its own trainer for the epoch
+        for hook in ("setup", "train_dataloader"):  # as wrapped for the run, they would ask its trainer for the epoch
             vars(self.data).pop(hook, None)
         train, val = data.train_set, data.val_set
         device = model.device
@@ -72,7 +72,7 @@ class Rivals:
         elif hasattr(data, "normalize"):
             self.x = data.normalize(self.x)
         self.network = copy.deepcopy(model.network)
-        self.model = copy.copy(model)  # with a network and metrics of its own
+        self.model = copy.copy(model)  # with its own network and metrics
         vars(self.model).update(_modules={"network": self.network}, _metrics={})
         self.make_optimizer = model.optimizer
         self.make_scheduler = model.lr_scheduler or (lambda optimizer, total_steps: None)
@@ -109,7 +109,7 @@ class Rivals:
         return clock.training[0]
 
     def barebones(self) -> float:
-        """Train an epoch under `Trainer(barebones=True)` by a module that returns its loss and does nothing else."""
+        """Train an epoch with `Trainer(barebones=True)` and a module that only returns its loss."""
         rivals = self
 
         class Floor(LightningModule):
@@ -125,7 +125,7 @@ class Rivals:
                 return rivals.make_optimizer(self.parameters())
 
         class Batches:
-            """Batches from memory; with no loader in between, nothing could bring them faster."""
+            """Batches from memory, without a loader: nothing can be faster."""
 
             def __len__(self) -> int:
                 return int(rivals.steps)
@@ -151,7 +151,7 @@ class Rivals:
         with tempfile.TemporaryDirectory() as folder:
             best = ModelCheckpoint(monitor="val/loss", save_last=True)
             logger = CSVLogger(folder)
-            # without a progress bar, as a terminal has room for one, and leyden's is on
+            # without a progress bar: a terminal has room for one, and leyden's is on
             trainer = Trainer(max_epochs=1, logger=logger, callbacks=[best, clock], enable_progress_bar=False)
             plain = partial(self.make_optimizer, fused=None)  # as most modules have it
             trainer.fit(usual_module(self.network, plain), train, val)
@@ -159,7 +159,7 @@ class Rivals:
 
 
 def fit_with(callback: Callback, arguments: list[str]) -> None:
-    """Run `leyden fit ARGUMENTS` with one more callback, in a folder that is removed, without the test after it."""
+    """Run `leyden fit ARGUMENTS` with an additional callback in a temporary folder, without the test after training."""
 
     class OneMore(CLI):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -1,9 +1,9 @@
-"""What each experiment is compared with: the classical method for its data, fitted to the same training split.
+"""Baselines of the experiments: classical methods for their data, fitted to the same training split.
 
-As a command, `python benchmarks/classical.py EXPERIMENT BASELINE` prints a baseline's score on the test split. A
-baseline is fitted to the training split alone, without the validation samples, as the network's weights are. Its
-smoothing or penalty is the best on the validation split, as the network's checkpoint is; all else is scikit-learn's
-default, also the 100 steps after which a logistic regression ends.
+The command `python benchmarks/classical.py EXPERIMENT BASELINE` prints a baseline's score on the test split. Like the
+network, a baseline is fitted to the training split without the validation samples, and its smoothing or penalty is
+chosen on the validation split, as the network's checkpoint is. Everything else is scikit-learn's default, including the
+limit of 100 steps of a logistic regression.
 """
 
 import hashlib
@@ -45,9 +45,9 @@ DATA: dict[str, type[ArrayDataModule]] = {
     )
 }
 LOADING = {"augment", "batch_size", "num_workers", "pin_memory", "drop_last", "sampler", "persistent_workers"}
-LOADING |= {"prefetch_factor", "timeout", "on_device"}  # what changes no array
+LOADING |= {"prefetch_factor", "timeout", "on_device"}  # these change no array
 SMOOTHINGS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
-LOGISTIC_C = [0.001, 0.01, 0.1]  # the inverse of the penalty's weight
+LOGISTIC_C = [0.001, 0.01, 0.1]  # inverse of the weight of the penalty
 SVC_C = [1.0, 10.0]
 
 
@@ -58,7 +58,7 @@ def class_and_args(part: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def baselines_of(config: dict[str, Any]) -> list[str]:
-    """Return the names of the baselines of an experiment, none for data that are not the project's own."""
+    """Return the names of an experiment's baselines; none if its data are not from this project."""
     model, data = class_and_args(config["model"])[0], class_and_args(config["data"])[0]
     if data in DATA and model == "ImageGPT":
         return ["independent pixels"]
@@ -72,25 +72,25 @@ def baselines_of(config: dict[str, Any]) -> list[str]:
 
 
 def pixel_args(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an ImageGPT that say what a token is."""
+    """Return the arguments of an ImageGPT that define a token."""
     name, args = class_and_args(config["model"])
     return {key: args[key] for key in ("levels", "pool") if key in args} if name == "ImageGPT" else {}
 
 
 def fingerprint(config: dict[str, Any], baseline: str) -> str:
-    """Return what changes with the arrays of an experiment, its baseline or the version of scikit-learn."""
+    """Return a fingerprint of an experiment's arrays, the baseline and the version of scikit-learn."""
     name, args = class_and_args(config["data"])
     arrays = {key: value for key, value in args.items() if key not in LOADING}
     return shortened([baseline, sklearn.__version__, name, arrays, pixel_args(config)])
 
 
 def shortened(content: object) -> str:
-    """Return the first 12 digits of the SHA-256 of some plain data."""
+    """Return the first 12 digits of the SHA-256 of plain data."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def arrays_of(config: dict[str, Any]) -> ArrayDataModule:
-    """Return the data of an experiment, split as for a run."""
+    """Return the data of an experiment with the splits of a run."""
     name, args = class_and_args(config["data"])
     data = DATA[name](**{key: value for key, value in args.items() if key not in LOADING})
     data.setup()
@@ -98,14 +98,14 @@ def arrays_of(config: dict[str, Any]) -> ArrayDataModule:
 
 
 def vectors(data: ArrayDataModule, split: ArrayDataset) -> tuple[Any, Any]:
-    """Return what the network sees of a split as arrays (N, D), and the targets (N, ...)."""
+    """Return the network's inputs of a split as arrays (N, D), and the targets (N, ...)."""
     x, y = split[:]  # type: ignore[index]
     x = data.normalize(x) if isinstance(data, ImageDataModule) else x
     return x.flatten(1).numpy(), y.numpy()
 
 
 def accuracy(data: ArrayDataModule, *models: Any) -> float:
-    """Fit classifiers to the training split; return the test accuracy of the one that validates best."""
+    """Fit classifiers to the training split; return the test accuracy of the one with the best validation accuracy."""
     train, val = vectors(data, data.train_set), vectors(data, data.val_set)
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # more steps overfit
         best = max((model.fit(*train) for model in models), key=lambda model: model.score(*val))
@@ -120,7 +120,7 @@ def least_squares(data: ArrayDataModule) -> float:
 
 
 def true_function(data: ArrayDataModule) -> float:
-    """Return the mean squared error of the function that made the targets: their noise on the test split."""
+    """Return the mean squared error of the function that generated the targets: their noise on the test split."""
     assert isinstance(data, SyntheticRegressionDataModule)
     x, y = data.test_set[:]  # type: ignore[index]
     output = x @ data.weight.T + data.bias
@@ -128,7 +128,7 @@ def true_function(data: ArrayDataModule) -> float:
 
 
 def independent_bits(model: Any, data: ImageDataModule) -> float:
-    """Return the bits per pixel, on the test split, of a model in which given the class no pixel knows of another.
+    """Return the bits per pixel, on the test split, of a model with independent pixels given the class.
 
     It is a histogram for each class and pixel, counted over the training split. To each count is added the number
     that is best on the validation split.
@@ -156,7 +156,7 @@ def independent_bits(model: Any, data: ImageDataModule) -> float:
 
 
 def independent_pixels(config: dict[str, Any], data: ArrayDataModule) -> float:
-    """Return the bits per pixel of independent pixels, as an experiment's ImageGPT sees them."""
+    """Return the bits per pixel of independent pixels, quantized as for an experiment's ImageGPT."""
     from leyden.models.image_gpt import ImageGPT
 
     assert isinstance(data, ImageDataModule)
@@ -201,7 +201,7 @@ def open_run(file: str | Path) -> tuple[Any, ImageDataModule]:
 
 @torch.no_grad()
 def gpt_bits(model: Any, data: ImageDataModule) -> Tensor:
-    """Return the bits per pixel that an ImageGPT spends on each image of the test split, (N,)."""
+    """Return the bits per pixel of an ImageGPT for each image of the test split, (N,)."""
     bits = []
     for x, y in data.test_dataloader():
         inputs, targets = model.inputs_and_targets(data.normalize(x), y)

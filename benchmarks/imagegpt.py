@@ -1,11 +1,11 @@
-"""ImageGPT against a model of independent pixels, and its drawings judged by a classifier.
+"""Compare ImageGPT with a model of independent pixels, and classify its drawings.
 
     python benchmarks/imagegpt.py IMAGEGPT_CKPT CLASSIFIER_CKPT [IMAGES_PER_CLASS]
 
-Both checkpoints come from `leyden fit` on the same dataset. The baseline is the best model in which, given the class,
-no pixel knows of another: a histogram for each class and pixel, counted over the training split and smoothed as is best
-on the validation split (`independent_bits` of benchmarks/classical.py). A drawing counts as right if the classifier,
-which never saw one, takes it for the class that was asked for.
+Both checkpoints come from `leyden fit` on the same dataset. The baseline is the best model in which the pixels are
+independent given the class: a histogram for each class and pixel, counted over the training split, with the smoothing
+that is best on the validation split (`independent_bits` of benchmarks/classical.py). A drawing is correct if the
+classifier, which was not trained on drawings, predicts the requested class.
 """
 
 import sys
@@ -21,7 +21,7 @@ from leyden.models.tasks import Classifier
 
 @torch.no_grad()
 def classified(classifier: Classifier, data: ImageDataModule, images: Tensor, y: Tensor) -> Tensor:
-    """Return for each image in [0, 1] whether the classifier takes it for its class `y`."""
+    """Return for each image in [0, 1] whether the classifier predicts its class `y`."""
     x = F.interpolate(images * data.pixel_max, size=data.input_shape[1:], mode="bilinear").round()
     return classifier(data.normalize(x)).argmax(dim=1) == y
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: time, memory, and ratios of medians with their spread."""
+"""Measurements for all benchmarks: time, memory, and ratios of medians with their spread."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ import torch
 
 
 def seconds() -> float:
-    """Return a time: CPU seconds of this process and its finished children; with a GPU, the clock's when it is done."""
+    """Return CPU seconds of this process and its finished children; with a GPU, wall time after it has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         return time.perf_counter()
@@ -25,7 +25,7 @@ def seconds() -> float:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Return the seconds that an action takes."""
+    """Return the seconds that a function takes."""
     start = seconds()
     action()
     return seconds() - start
@@ -38,7 +38,7 @@ def machine() -> str:
     with Path("/proc/cpuinfo").open() as lines:
         info = dict(reversed([[word.strip() for word in line.partition(":")[::2]] for line in lines]))  # the first core
     processor = info.get("model name", processor).replace("(R)", "").removesuffix(" Processor")
-    if not re.search(r"\d", processor) and "model" in info:  # a virtual machine says no more than "Xeon"
+    if not re.search(r"\d", processor) and "model" in info:  # a virtual machine gives only "Xeon"
         processor += f" (family {info['cpu family']} model {info['model']})"
     vectors, version = torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0]
     return f"{os.cpu_count()} cores of an {processor} processor, {vectors}, {device}, torch {version}"
@@ -46,7 +46,7 @@ def machine() -> str:
 
 @dataclass
 class Ratio:
-    """Measurements of two sides, one pair a round: the ratio of their medians, and that of each round."""
+    """Measurements of two sides, one pair per round: the ratio of their medians, and the ratio of each round."""
 
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
@@ -99,7 +99,7 @@ def run(command: list[str], **variables: str) -> tuple[float, float, str]:
 
 
 def memory(pid: int | str, *kinds: str) -> float:
-    """Return a process's memory in MiB, the sum of some kinds as /proc/PID/status names them; 0 where it has ended."""
+    """Return a process's memory in MiB, the sum of some fields of /proc/PID/status; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -117,7 +117,7 @@ def children(pid: int) -> list[int]:
 
 
 def resident_share(pid: int, where: str | int) -> float:
-    """Return what a process holds of some memory, in KiB; pages that n processes share count 1/n in each (Linux's PSS).
+    """Return a process's share of some memory, in KiB; pages that n processes share count 1/n in each (Linux's PSS).
 
     Args:
         pid: The process.

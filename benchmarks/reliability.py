@@ -1,10 +1,10 @@
-"""What exact resume, the checks of a run and safe files cost; writes docs/reliability_cost.md.
+"""Measure the cost of exact resume, the checks of a run and safe files; write docs/reliability_cost.md.
 
-Run as `python benchmarks/reliability.py` with LEYDEN_DATA naming the folder of the real files. Epochs of one
-`leyden fit` are trained in turn with and without what resume needs (orders and draws as functions of seed, epoch and
-batch; a look at each loss; signals; last.ckpt). Files are saved in turn by SafeCheckpointIO and by `torch.save`, each
-side being the first in every other pair: for last.ckpt, a new file whose predecessor is removed; for best.ckpt, a file
-that replaces another. One torch thread, medians; epochs in CPU seconds, saves in wall time.
+Run as `python benchmarks/reliability.py` with LEYDEN_DATA set to the folder of the real files. Epochs of one
+`leyden fit` are trained alternately with and without what a resume needs (orders and draws as functions of seed, epoch
+and batch; the check of each loss; signals; last.ckpt). Files are saved alternately by SafeCheckpointIO and by
+`torch.save`, each first in every other pair: for last.ckpt a new file whose predecessor is removed; for best.ckpt a
+file that replaces another. One torch thread, medians; epochs in CPU seconds, saves in wall time.
 """
 
 import os
@@ -38,13 +38,13 @@ QUIET = ["--trainer.enable_progress_bar", "false", "--wandb.mode", "disabled"]
 
 
 NOTE = """\
-Aim: at most 1.03 for an epoch. A save waits until the file is on disk (`fsync`) before it replaces the one before, and
-`torch.save` does not: what that costs depends on the disk. Saves between epochs are at least 10 seconds apart
-(`--checkpoint.min_interval`), so that short epochs hardly notice."""
+Aim: at most 1.03 for an epoch. A save waits until the file is on disk (`fsync`) before the file replaces its
+predecessor, and `torch.save` does not: the cost depends on the disk. Saves between epochs are at least 10 seconds apart
+(`--checkpoint.min_interval`), so that they cost little even with short epochs."""
 
 
 class Alternate(Callback):
-    """Leave out, in every other epoch, what resume needs, and time the epochs without their validation."""
+    """Leave out, in every other epoch, what a resume needs, and time the epochs without their validation."""
 
     def __init__(self) -> None:
         self.times: dict[bool, list[float]] = {True: [], False: []}
@@ -61,7 +61,7 @@ class Alternate(Callback):
         self.start, self.validation = time.process_time(), 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out what follows."""
+        """Pause the clock."""
         self.validation = time.process_time()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

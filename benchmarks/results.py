@@ -1,19 +1,19 @@
-"""Train experiments as their configurations say, and write what came of it: `make results`.
+"""Train the experiments as configured and write their results: `make results`.
 
-Each run is a row of docs/results.csv, which is written after each; docs/results.md, the table in the README and the
-third line of each configuration come from these rows. A run is repeated only when its configuration or
-configs/defaults.yaml says something else than it did (comments do not count), so a measurement that was stopped goes on
-where it was. To repeat a run for another reason, delete its row.
+Each run is a row of docs/results.csv, which is saved after every run; the table of docs/results.md, the README's table
+and the third line of each configuration are written from these rows. A run is repeated only if the values of its
+configuration or of configs/defaults.yaml have changed (comments do not count), so an interrupted measurement continues
+where it stopped. To repeat a run for another reason, delete its row.
 
     python benchmarks/results.py                   # all experiments that lack a run, the shortest first
     python benchmarks/results.py NAME...           # only these
     python benchmarks/results.py --pages           # write the pages from the rows, measure nothing
     python benchmarks/results.py --keep DIRECTORY  # keep the runs, with their checkpoints
 
-Each run is the command `leyden fit --config configs/NAME.yaml --seed_everything SEED` in a process of its own with one
-torch thread; CPU time and memory are those of that process. How many seeds: `seeds`. A run that fails is no row, and is
-tried again next time. Each experiment is then compared with its classical baselines (benchmarks/classical.py), which
-are repeated when scikit-learn has another version.
+Each run is the command `leyden fit --config configs/NAME.yaml --seed_everything SEED` in a separate process with one
+torch thread; CPU time and memory are those of that process. `seeds` decides the number of seeds. A run that fails adds
+no row and is tried again next time. Each experiment is then compared with its classical baselines
+(benchmarks/classical.py), which are repeated when the version of scikit-learn changes.
 """
 
 import argparse
@@ -36,7 +36,7 @@ import yaml
 from classical import baselines_of, class_and_args, fingerprint, gpt_bits, open_run, shortened
 from measure import children, machine
 from measure import run as run_alone
-from results_pages import Row, header, page, readme
+from results_pages import Row, full_table, header, ordered, readme_table, with_table
 
 from leyden import PROJECT
 
@@ -50,7 +50,7 @@ SCORES = ("test/acc", "test/acc_mirror", "test/bpd", "test/loss")
 
 
 class Task(NamedTuple):
-    """What to measure: an experiment with a seed, or a baseline of it, whose seed is empty."""
+    """A measurement: an experiment with a seed, or one of its baselines, whose seed is empty."""
 
     config: str
     model: str
@@ -59,17 +59,17 @@ class Task(NamedTuple):
 
 
 def seeds(cpu_seconds: float) -> range:
-    """Return the seeds to train an experiment with, by the CPU seconds of its first run."""
+    """Return the seeds of an experiment, given the CPU seconds of its first run."""
     return range(5 if cpu_seconds < 120 else 3 if cpu_seconds < 600 else 1)
 
 
 def experiment_print(experiment: dict[str, Any], defaults: dict[str, Any]) -> str:
-    """Return what changes when an experiment's configuration says something else."""
+    """Return a fingerprint of the values of an experiment's configuration."""
     return shortened([experiment, defaults])
 
 
 def tasks_of(name: str, config: dict[str, Any], defaults: dict[str, Any], rows: list[Row]) -> list[Task]:
-    """Return all that there is to measure of an experiment, as far as it is known: after its first run, the rest."""
+    """Return the first run of an experiment; once it is measured, all runs and baselines."""
     model, print_ = class_and_args(config["model"])[0], experiment_print(config, defaults)
     first = Task(name, model, "0", print_)
     for row in rows:
@@ -80,12 +80,12 @@ def tasks_of(name: str, config: dict[str, Any], defaults: dict[str, Any], rows: 
 
 
 def task_of(row: Row) -> Task:
-    """Return what a row has measured."""
+    """Return the task that a row is the result of."""
     return Task(*(row[name] for name in Task._fields))
 
 
 def missing(names: Iterable[str], configs: dict[str, dict[str, Any]], rows: list[Row]) -> list[Task]:
-    """Return what is to measure and not in the rows, those first that took the least time, or were never measured."""
+    """Return the tasks that no row answers: never measured ones first, then the shortest first."""
     done = {task_of(row) for row in rows}
     tasks = [task for name in names for task in tasks_of(name, configs[name], configs["defaults"], rows)]
     times: dict[str, list[float]] = {name: [0.0] for name in names}
@@ -97,7 +97,7 @@ def missing(names: Iterable[str], configs: dict[str, dict[str, Any]], rows: list
 
 
 def add(rows: list[Row], new: Row) -> list[Row]:
-    """Return the rows with a new one, which replaces those of the same experiment that it makes stale."""
+    """Return the rows with a new one added and the rows that it makes stale removed."""
     same = [row for row in rows if row["config"] == new["config"] and bool(row["seed"]) == bool(new["seed"])]
     if new["seed"]:
         stale = [row for row in same if row["fingerprint"] != new["fingerprint"]]
@@ -111,12 +111,12 @@ def measure(task: Task, config: dict[str, Any], root: Path) -> Row:
     """Measure a run or a baseline.
 
     Args:
-        task: Which.
-        config: Its experiment, parsed.
-        root: A folder for the directory of a run.
+        task: The run or baseline.
+        config: The experiment's parsed configuration.
+        root: Folder in which the run's directory is made.
 
     Returns:
-        Its row of the table.
+        The row of the table.
 
     Raises:
         RuntimeError: The command failed.
@@ -128,7 +128,7 @@ def measure(task: Task, config: dict[str, Any], root: Path) -> Row:
 
 
 def measure_baseline(task: Task) -> Row:
-    """Return what a baseline's row has to say."""
+    """Return the measured columns of a baseline's row."""
     command = [sys.executable, str(Path(__file__).with_name("classical.py")), task.config, task.model]
     seconds, peak, output = run_alone(command)
     metric, score = output.split()[-2:]
@@ -136,7 +136,7 @@ def measure_baseline(task: Task) -> Row:
 
 
 def measure_run(task: Task, root: Path) -> Row:
-    """Return what a run's row has to say."""
+    """Return the measured columns of a run's row."""
     command = [sys.executable, "-m", "leyden", "fit", "--config", str(CONFIGS / f"{task.config}.yaml")]
     command += ["--seed_everything", task.seed, "--trainer.enable_progress_bar", "false"]
     seconds, peak, output = run_alone([*command, "--trainer.default_root_dir", str(root)])
@@ -161,7 +161,7 @@ def measure_run(task: Task, root: Path) -> Row:
 
 @torch.no_grad()
 def test_error(metric: str, score: float, model: Any, data: Any) -> float:
-    """Return half the width of the 95 % interval that the finite test set leaves to a score, one sample at least."""
+    """Return the half-width of a score's 95 % interval due to the size of the test set, at least one sample's share."""
     count = len(data.test_set)
     if metric == "test/acc":
         return max(1.96 * math.sqrt(score * (1 - score) / count), 1 / count)
@@ -181,18 +181,18 @@ def measure_all(
     measure: Callable[[Task], Row],
     save: Callable[[list[Row]], None],
 ) -> int:
-    """Measure what is missing, some at a time, and save the rows after each.
+    """Run the missing measurements, several at a time, and save the rows after each.
 
     Args:
-        names: The experiments.
-        configs: All of them by name, parsed, and the defaults.
-        rows: What has been measured before.
-        jobs: How many runs at a time.
+        names: The experiments to measure.
+        configs: All parsed configurations by name, and the defaults.
+        rows: The existing rows.
+        jobs: Number of runs at a time.
         measure: Returns the row of a task.
         save: Called with all rows after each new one.
 
     Returns:
-        How many runs failed, each with a line that says why. They are tried again next time.
+        The number of failed runs. The reason of each is printed in one line; they are tried again next time.
     """
     tried: set[Task] = set()
     running: dict[Future[Row], Task] = {}
@@ -225,14 +225,14 @@ def measure_all(
                     rows = add(rows, row)
                     save(rows)
                     print(task.config, task.model, task.seed, row["metric"], row["score"], flush=True)
-        except BaseException:  # above all Ctrl-C: stop what runs, or the pool waits for it
+        except BaseException:  # above all Ctrl-C: stop the running commands, or the pool waits for them
             for child in children(os.getpid()):
                 os.kill(child, signal.SIGTERM)
             raise
 
 
 def load(file: Path) -> list[Row]:
-    """Return the rows of a table, none where there is no file."""
+    """Return the rows of a table, none if the file does not exist."""
     if not file.is_file():
         return []
     with file.open(newline="") as lines:
@@ -240,7 +240,7 @@ def load(file: Path) -> list[Row]:
 
 
 def replace(file: Path, text: str) -> None:
-    """Write a file, or leave it as it was."""
+    """Replace a file if its text changes; a crash leaves the old file whole."""
     if file.is_file() and file.read_text() == text:
         return
     beside = file.with_name(f".{file.name}.new")
@@ -258,24 +258,24 @@ def save(rows: list[Row]) -> None:
 
 
 def without_old_prints(rows: list[Row], configs: dict[str, dict[str, Any]]) -> list[Row]:
-    """Return the rows, without the fingerprint where a run's configuration has changed since."""
+    """Return the rows; remove the fingerprint of runs whose configuration has changed since."""
     prints = {name: experiment_print(config, configs["defaults"]) for name, config in configs.items()}
     changed = [bool(row["seed"]) and row["fingerprint"] != prints[row["config"]] for row in rows]
     return [row | {"fingerprint": ""} if old else row for row, old in zip(rows, changed, strict=True)]
 
 
 def write_pages(rows: list[Row], configs: dict[str, dict[str, Any]]) -> None:
-    """Write docs/results.md, the README's table and the headers of what was measured as it is configured now."""
+    """Write the tables of docs/results.md and the README, and the header of each experiment that was measured."""
     rows = without_old_prints(rows, configs)
-    replace(PAGE, page(rows))
-    replace(README, readme(README.read_text(), rows))
-    for name in {row["config"] for row in rows} - {row["config"] for row in rows if not row["fingerprint"]}:
+    replace(PAGE, with_table(PAGE.read_text(), full_table(rows)))
+    replace(README, with_table(README.read_text(), readme_table(rows)))
+    for name in ordered(rows):
         file = CONFIGS / f"{name}.yaml"
         replace(file, header(file.read_text(), name, rows))
 
 
 def main() -> None:
-    """Measure, and write the pages."""
+    """Run the missing measurements and write the pages."""
     configs = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONFIGS.glob("*.yaml"))}
     experiments = [name for name in configs if name != "defaults"]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -287,9 +287,9 @@ def main() -> None:
     if unknown := set(args.names) - set(experiments):
         parser.error(f"no experiment in configs/: {', '.join(sorted(unknown))}")
     rows = [row for row in load(TABLE) if row["config"] in experiments]
-    save(rows)  # without those whose configuration is gone
+    save(rows)  # drops those whose configuration was deleted
     torch.set_num_threads(1)
-    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first
+    for stop in (signal.SIGINT, signal.SIGTERM):  # shells start background processes with SIGINT ignored
         signal.signal(stop, signal.default_int_handler)
     status = 0
     try:

@@ -1,8 +1,8 @@
-"""Measure the speed, memory and start-up of leyden beside plain baselines, and write docs/benchmarks.md.
+"""Compare speed, memory and start-up of leyden with plain baselines, and write docs/benchmarks.md.
 
-Run as `make bench`, or `python benchmarks/speed.py PART...` for some parts, which are printed only. Every figure is a
-ratio of medians, ours over the baseline's; the two sides take turns. The baselines are in baselines.py. W&B is switched
-off but in one row; benchmarks/tracking.py measures what it takes of an epoch.
+Run as `make bench`, or as `python benchmarks/speed.py PART...` to measure some parts and print them only. Every figure
+is a ratio of medians, leyden's divided by the baseline's; the two sides are measured alternately. The baselines are in
+baselines.py. W&B is off except in one row; benchmarks/tracking.py measures its share of an epoch.
 """
 
 import os
@@ -69,7 +69,7 @@ class Row:
 
 
 def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = ROUNDS) -> Ratio:
-    """Time both sides in turn, after a round to warm up."""
+    """Time both sides alternately, after a round for warm-up."""
     ours(), theirs()
     ratio = Ratio()
     for _ in range(rounds):
@@ -78,7 +78,7 @@ def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: 
 
 
 def loaders() -> list[Row]:
-    """An epoch of the loader alone, beside indexing by shuffled indices."""
+    """Compare an epoch of the loader alone with indexing by shuffled indices."""
     rows = []
     for name, dm, augment, limit in (
         ("MNIST", MNISTDataModule(batch_size=128), [], 1.1),
@@ -112,7 +112,7 @@ def loaders() -> list[Row]:
 
 
 def augmentation() -> list[Row]:
-    """10 000 images of CIFAR-10 cropped, mirrored and normalised, beside torchvision's way."""
+    """Compare crop, flip and normalisation of 10 000 CIFAR-10 images with torchvision's transforms."""
     augment: list[Any] = [RandomCrop(4), RandomHorizontalFlip()]
     dm = CIFAR10DataModule(batch_size=128, val_size=40_000, augment=augment)
     dm.setup()
@@ -136,7 +136,7 @@ def augmentation() -> list[Row]:
 
 
 def epochs() -> Iterator[Row]:
-    """A training epoch of `leyden fit`, beside the bare loop, Lightning's floor and the usual module."""
+    """Compare a training epoch of `leyden fit` with the bare loop, Lightning's minimum and the usual module."""
     few = ["--trainer.limit_val_batches", "10"]
     convnet = [*CONVNET, *few]
     for name, arguments, limit in (
@@ -162,7 +162,7 @@ def epochs() -> Iterator[Row]:
 
 
 def commands() -> list[Row]:
-    """Whole commands in fresh processes, without W&B and as a machine without a key has it."""
+    """Compare whole commands in fresh processes, without W&B and with W&B offline."""
     whole, offline, peak = Ratio(), Ratio(), Ratio()
     with tempfile.TemporaryDirectory() as folder:
         ours = [PYTHON, "-m", "leyden", "fit", *MLP, "--trainer.max_epochs", "3"]
@@ -183,7 +183,7 @@ def commands() -> list[Row]:
 
 
 def accuracy() -> list[Row]:
-    """The whole command that reaches 99 % on MNIST's test images, beside the widely used example."""
+    """Compare the whole command that reaches 99 % on MNIST's test images with the widely used example."""
     ratio, scores, example_scores = Ratio(), [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(3):
@@ -199,7 +199,7 @@ def accuracy() -> list[Row]:
 
 
 def startup() -> list[Row]:
-    """Answers that need no torch."""
+    """Time the commands that need no torch."""
     ratio = Ratio()
     for _ in range(ROUNDS):
         ours, _, _ = run([PYTHON, "-m", "leyden", "--help"])
@@ -214,7 +214,7 @@ def startup() -> list[Row]:
 
 
 def growth() -> list[Row]:
-    """How time grows with samples and classes, and memory with epochs."""
+    """Measure how time grows with samples and classes, and memory with epochs."""
     rows = []
     one = ["--trainer.limit_val_batches", "1"]
     per_sample = {}
@@ -246,7 +246,7 @@ def growth() -> list[Row]:
 
 
 def arrays() -> list[Row]:
-    """How often MNIST's training images are in memory, by the share of each process in its pages."""
+    """Measure how many copies of MNIST's training images are in memory, by each process's share of their pages."""
     with tempfile.TemporaryDirectory() as folder:
         ranks = ["--config", str(OVERLAYS / "ddp_cpu.yaml"), "--trainer.max_epochs", "1"]
         command = [PYTHON, "-m", "leyden", "fit", *MLP, *ranks, "--trainer.default_root_dir", folder]
@@ -273,7 +273,7 @@ def arrays() -> list[Row]:
 
 
 def overlays() -> list[Row]:
-    """A training epoch with a fused optimizer or an overlay, beside the same without, and what that costs at first."""
+    """Compare a training epoch with and without a fused optimizer or an overlay, and measure the cost at the start."""
     rows = []
     few = ["--trainer.limit_val_batches", "1", "--trainer.limit_train_batches"]
     strong = [*STRONG, *few, "10"]
@@ -314,23 +314,23 @@ PARTS = {
 
 HEAD = """# Benchmarks
 
-Written by `make bench` ([how](../benchmarks/speed.py)). Each ratio is leyden's median over the baseline's, the smaller
-the better; beside it are the smallest and the largest ratio of a round. {unit}, one torch thread. The two sides take
-turns, in one process where an epoch is measured and in fresh processes where a command is; a first round warms up and
-is left out. W&B is off but where the row says so ([benchmarks/tracking.py](../benchmarks/tracking.py) measures what it
-takes of an epoch).
+Written by `make bench` ([source](../benchmarks/speed.py)). Each ratio is leyden's median divided by the baseline's:
+smaller is better. Next to it are the smallest and the largest ratio of a round. {unit}, one
+torch thread. The two sides are measured alternately, epochs in one process and commands in fresh processes; a first
+round for warm-up is left out. W&B is off unless the row says otherwise; its share of an epoch is measured by
+[benchmarks/tracking.py](../benchmarks/tracking.py).
 
-Leyden's side is what `leyden fit` runs, with its validation, checkpoints and progress bar; they count where the row
-says so. The MLP is 784-128-10 with fused Adam, `configs/mlp_adam_mnist.yaml` at batch size 128; ConvNet and ResNet are
-those of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter at 8 steps an epoch. The baselines
-are in [benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as its kind gets:
+Leyden's side is `leyden fit`, with its validation, checkpoints and progress bar; they are counted if the row says so.
+The MLP is 784-128-10 with fused Adam, `configs/mlp_adam_mnist.yaml` with batch size 128. ConvNet and ResNet are those
+of `configs/convnet_mnist.yaml` and `configs/resnet_cifar10.yaml`, the latter with 8 steps an epoch. The baselines are
+in [benchmarks/baselines.py](../benchmarks/baselines.py), each as fast as possible:
 
 - (a) the bare loop over normalised tensors in memory: the same network, optimizer, batch size and augmentation; the
-  optimizer is not fused but where the row says so;
-- all switched off: the same module and data under a Trainer without logger, callbacks, progress bar and validation;
-- barebones: a module that returns its loss and does nothing else, `Trainer(barebones=True)`, the tensors of (a);
+  optimizer is fused only if the row says so;
+- all switched off: the same module and data in a Trainer without logger, callbacks, progress bar and validation;
+- barebones: a module that only returns its loss, `Trainer(barebones=True)`, the tensors of (a);
 - (c) the usual module: metric objects called and logged at each step, on torchvision's per-sample data;
-- (d) torchvision's v2 transforms, sample by sample, with the number of workers that costs it least;
+- (d) torchvision's v2 transforms, sample by sample, with the number of workers that costs least;
 - (e) the widely used MNIST example: two 3x3 convolutions, Adadelta, batch size 64, per-sample data.
 
 Machine: {machine}.{missing}
@@ -341,7 +341,7 @@ Machine: {machine}.{missing}
 
 
 def main(names: list[str]) -> None:
-    """Measure parts and print them; all of them are written to the page."""
+    """Measure some parts and print them, or all and write the page."""
     torch.set_num_threads(1)
     lines = []
     for name in names or PARTS:

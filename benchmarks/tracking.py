@@ -1,10 +1,10 @@
-"""What tracking costs: an epoch with Weights & Biases over one without, and the seconds it takes to start.
+"""Measure the cost of tracking: Weights & Biases' share of an epoch, and the time that it needs to start.
 
-Run as `python benchmarks/tracking.py`. It trains the perceptron of configs/mlp_adam_mnist.yaml at batch size 128 on
-55 000 images, one torch thread, as `leyden fit` does. The rounds alternate. An epoch's cost is CPU time. What W&B takes
-of it is counted where it is spent (its calls, its threads, its own process), since whole epochs differ by more than
-that from round to round. Start and end are wall time, each in a fresh process, the import of wandb with it; the CPU
-seconds are those of both and of wandb's own process. benchmarks/speed.py has the row of a whole short command.
+Run as `python benchmarks/tracking.py`. It trains the perceptron of configs/mlp_adam_mnist.yaml with batch size 128 on
+55 000 images, with one torch thread, as `leyden fit` does. The rounds alternate. The cost of an epoch is CPU time.
+W&B's share is counted where it is spent (its calls, its threads, its own process), because whole epochs differ by more
+than that from round to round. Start and end are wall time, each in a fresh process and including the import of wandb;
+the CPU seconds are those of both and of wandb's own process. benchmarks/speed.py measures a whole short command.
 """
 
 import os
@@ -28,7 +28,7 @@ from leyden.runs.wandb import RunWandbLogger
 from leyden.runs.wandb_start import finish_tracking
 
 ROUNDS = 5
-EPOCHS = 7  # a run; the first two are left out, in which wandb's process is still busy with its start
+EPOCHS = 7  # per run; the first two are left out, as wandb's process is still starting
 SIDES = {
     "disabled": ["--wandb.mode", "disabled"],
     "as shipped, offline": ["--wandb.mode", "offline"],
@@ -45,14 +45,14 @@ started = time.perf_counter()
 finish_tracking(0)
 end = time.perf_counter()
 import wandb
-wandb.teardown()  # waits for wandb's own process
+wandb.teardown()  # wait for wandb's own process
 children = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(started - start, end - started, time.process_time() - used + children.ru_utime + children.ru_stime)
 """
 
 
 def children_seconds() -> float:
-    """CPU time of the children of this process, wandb's own process, in hundredths of a second."""
+    """Return the CPU time of this process's children, which is wandb's own process, in hundredths of a second."""
     ticks = 0
     for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
@@ -61,13 +61,13 @@ def children_seconds() -> float:
 
 
 class EpochTimes(Callback):
-    """Take CPU times at each epoch's start: of all threads, of the main one, of wandb's process, of the logging."""
+    """Record CPU times at the start of each epoch: of all threads, the main thread, wandb's process, the logging."""
 
     def __init__(self) -> None:
         self.starts: list[tuple[float, ...]] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Take them."""
+        """Record the CPU times."""
         self.starts.append((time.process_time(), time.thread_time(), children_seconds(), logging[0]))
 
 
@@ -76,17 +76,17 @@ log_metrics = RunWandbLogger.log_metrics
 
 
 def timed_log_metrics(self: RunWandbLogger, metrics: Any, step: int | None = None) -> None:
-    """Log, and add up the time."""
+    """Log, and add the time to the sum."""
     start = time.thread_time()
     log_metrics(self, metrics, step)
     logging[0] += time.thread_time() - start
 
 
 class TimedCLI(CLI):
-    """`leyden fit` with a clock."""
+    """`leyden fit` with a callback that records the times."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add it."""
+        """Return the Trainer with the callback added."""
         trainer = super().instantiate_trainer(**kwargs)
         self.times = EpochTimes()
         trainer.callbacks.append(self.times)  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ class TimedCLI(CLI):
 
 
 def epoch_seconds(words: list[str]) -> tuple[float, float]:
-    """CPU seconds of an epoch, and those of them that W&B takes: its calls, its threads, its process."""
+    """Return the CPU seconds of an epoch, and W&B's share: its calls, its threads, its process."""
     config = PROJECT / "configs" / "mlp_adam_mnist.yaml"
     fixed = ["--config", str(config), "--data.batch_size", "128", "--test_after_fit", "false"]
     fixed += ["--trainer.max_epochs", str(EPOCHS), "--trainer.enable_progress_bar", "false"]

@@ -1,15 +1,14 @@
-"""What transfer is worth where labelled images are few: a table of test accuracies, from commands that are printed.
+"""Measure transfer learning with few labelled images: print commands and a table of test accuracies.
 
 Run as `python benchmarks/transfer.py`; it reads CIFAR-10 and writes to `runs/`. A ResNet-18 learns five of the ten
 classes from 20 000 images. The other five are then learned from 100 or 500 images, in 320 steps each, in four ways:
-with the frozen backbone of that network, the same but fine-tuned in the second half, with a frozen backbone of random
-weights, and from scratch with nothing frozen. Each is repeated with three seeds (initial weights, order, dropout); the
-few images and the source network stay the same.
+with the frozen backbone of that network, with the same backbone fine-tuned in the second half, with a frozen backbone
+of random weights, and from scratch with nothing frozen. Each is repeated with three seeds (initial weights, order,
+dropout); the images and the source network stay the same.
 
-Measured on two cores of an Intel Xeon, means of the three seeds in this order: 49.2, 49.2, 37.5 and 44.9 % from 100
-images, 61.0, 63.3, 48.3 and 60.8 % from 500; the source network has 76.0 % on its own classes. Seeds differ by some
-points, most from scratch (40.6 to 52.6 % from 100 images). With 100 images the best validation loss comes before the
-backbone is unfrozen, so that fine-tuning changes nothing.
+Measured on two cores of an Intel Xeon: docs/results.md has the means of the three seeds. The source network has 76.0 %
+on its own classes. Seeds differ by some points, most from scratch (40.6 to 52.6 % from 100 images). With 100 images the
+best validation loss comes before the backbone is unfrozen, so fine-tuning changes nothing.
 """
 
 import csv
@@ -29,7 +28,7 @@ SMALL = ["--model.backbone", "resnet18", "--model.image_size", "32"]
 SOURCE = ["--data.classes", "[0,1,2,3,4]", "--data.batch_size", "128", "--trainer.max_epochs", "5"]
 # airplane to deer above, dog to truck below, 25 000 training images each
 TARGET = ["--data.classes", "[5,6,7,8,9]", "--data.batch_size", "32", "--trainer.limit_val_batches", "20"]
-BUDGETS = {100: 80, 500: 20}  # images, epochs; all others are set apart for validation, which looks at 640, 20 times
+BUDGETS = {100: 80, 500: 20}  # images: epochs; all others are held out for validation, which uses 640 of them, 20 times
 
 
 def fit(name: str, *flags: str, overlay: Path | None = None) -> float:

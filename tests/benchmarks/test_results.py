@@ -228,7 +228,8 @@ def test_the_error_of_the_test_set_is_that_of_its_samples() -> None:
 def test_baselines_stand_beside_with_the_digits_of_the_score() -> None:
     baselines = [row_of(results.Task("quick", name, "", "1"), score=score) for name, score in [("SVC", "0.98889")]]
     rows = [*runs(0.989, 0.991), *baselines]
-    assert "| 99.0 ± 1.3 % | SVC 98.9 % |" in pages.readme_table(rows)
+    assert "| 99.0 ± 1.3 % | 2 | SVC 98.9 % |" in pages.readme_table(rows)
+    assert "| 99.0 ± 1.3 % | 0, 1 | SVC 98.9 % |" in pages.full_table(rows)
     text = pages.header("# Purpose.\n#   command\n# old\nmodel: a\n", "quick", rows)
     assert text == (
         "# Purpose.\n#   command\n# test/acc 99.0 ± 1.3 % (95 %, 2 seeds), "
@@ -237,14 +238,43 @@ def test_baselines_stand_beside_with_the_digits_of_the_score() -> None:
 
 
 def test_the_pages_are_what_the_table_says() -> None:
-    assert results.PAGE.read_text() == pages.page(ROWS)
-    text = results.README.read_text()
-    assert text == pages.readme(text, ROWS)
+    for file, table in ((results.PAGE, pages.full_table(ROWS)), (results.README, pages.readme_table(ROWS))):
+        text = file.read_text()
+        assert text == pages.with_table(text, table)
+
+
+def test_the_readme_has_six_rows_and_the_page_has_all() -> None:
+    experiments = {row["config"] for row in ROWS}
+    shown = re.findall(r"^\| `(\w+)` \|", pages.readme_table(ROWS), re.MULTILINE)
+    assert shown == list(pages.README_EXPERIMENTS)
+    assert len(shown) == 6
+    assert set(re.findall(r"^\| \[(\w+)\]", pages.full_table(ROWS), re.MULTILINE)) == experiments
+
+
+def test_a_table_says_where_and_when_it_was_measured() -> None:
+    first, second = runs(0.98, 0.99)
+    same_day = pages.readme_table([first, second | {"machine": "another", "date": "today"}])
+    assert "Machine: 2 cores of a (very new) processor, no GPU and another; measured today.\n" in same_day
+    two_days = pages.readme_table([first | {"date": "2026-11-20"}, second | {"date": "2026-11-21"}])
+    assert "measured 2026-11-20 to 2026-11-21.\n" in two_days
+
+
+def test_a_result_of_an_earlier_configuration_is_marked() -> None:
+    current = runs(0.98, 0.99)
+    assert "\\*" not in pages.readme_table(current)
+    old = [run | {"fingerprint": ""} for run in current]
+    for text in (pages.readme_table(old), pages.full_table(old)):
+        assert " % * |" in text
+        assert text.endswith(
+            "\n\\* Measured with an earlier version of the configuration; `make results` measures it again.\n"
+        )
+    header = pages.header("# Purpose.\n#   command\n# old\n", "quick", old)
+    assert header.endswith("; of an earlier configuration\n")
 
 
 @pytest.mark.parametrize("file", sorted(results.CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_header_is_what_the_table_says(file: Path) -> None:
-    if any(row["config"] == file.stem and row["fingerprint"] for row in ROWS):
+    if any(row["config"] == file.stem for row in ROWS):
         assert file.read_text() == pages.header(file.read_text(), file.stem, ROWS)
 
 
