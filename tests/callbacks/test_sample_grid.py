@@ -1,11 +1,15 @@
 """Images are drawn with the weights of best.ckpt, as the test is scored with them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import Tensor
 
+from leyden.callbacks.sample_grid import SampleGrid
 from leyden.cli.main import main
 from leyden.models.image_gpt import ImageGPT
 
@@ -71,3 +75,40 @@ def test_a_trial_by_fast_dev_run_draws_nothing(drawn_with: list[dict[str, Tensor
     assert main(["fit", "--config", "own.yaml", "--trainer.fast_dev_run=true"]) == 0
     assert drawn_with == []
     assert not list(Path().rglob("*.png"))
+
+
+class Sampling(BoringModel):
+    """Can sample, though it is no model of this project."""
+
+    num_classes = 3
+
+    def __init__(self, num_samples: int = 2) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def sample(self, y: Tensor) -> Tensor:
+        return torch.rand(len(y), 1, 4, 4)
+
+
+class Other(BoringModel):
+    """Its `sample` is something else."""
+
+    def sample(self) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("model", [Sampling(), Other()])
+def test_any_model_that_can_sample_has_a_picture_and_others_are_ignored(model: BoringModel, tmp_path: Path) -> None:
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=1,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+        callbacks=[SampleGrid()],
+        **quiet,
+    )
+    trainer.fit(model)
+    assert (tmp_path / "samples.png").is_file() == isinstance(model, Sampling)
