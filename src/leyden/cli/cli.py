@@ -131,11 +131,7 @@ class CLI(LightningCLI):
             check_weights_fit(self.run.checkpoint, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Construct the Trainer with the loggers, callbacks and plugins of this run.
-
-        Raises:
-            UserError: The Trainer refuses an argument.
-        """
+        """Construct the Trainer with the loggers, callbacks and plugins of this run."""
         config = self.config_init[self.run.subcommand]
         callbacks = callbacks_of(self.run, config.trainer, config.checkpoint, config.lr_scheduler)
         make = partial(super().instantiate_trainer, callbacks=callbacks, **kwargs)
