@@ -198,6 +198,7 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
         _check_optimizer(trainer, model, len(train))
         if isinstance(model, Task):
             _check_step(trainer, model, data, batch)
+    data.trainer = None
 
 
 def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
