@@ -213,7 +213,6 @@ class Position:
         self.current_epoch = epoch
         self.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=done)))
         self.strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        self._accelerator_connector = SimpleNamespace(use_distributed_sampler=True)
 
 
 def batches(loader: DataLoader[Any], epoch: int = 0, batch: int = 0, **options: Any) -> Any:
@@ -284,6 +283,14 @@ def test_ranks_share_an_epoch_of_a_stock_loader() -> None:
     shares = [batches(loader, distributed_sampler_kwargs=kwargs) for kwargs in ranks]
     assert [len(batch) for share in shares for batch in share] == [10] * 10
     assert len({index for share in shares for batch in share for index in batch}) == 100
+
+
+def test_ranks_share_nothing_without_the_samplers_of_lightning() -> None:
+    loader: DataLoader[Any] = DataLoader(range(40), batch_size=10, collate_fn=as_one)  # type: ignore
+    trainer: Any = Position()
+    trainer.distributed_sampler_kwargs = {"num_replicas": 2, "rank": 1}
+    assert len(resumable_copy(loader, trainer, use_distributed_sampler=False)) == 4
+    assert len(resumable_copy(loader, trainer)) == 2
 
 
 def test_a_distributed_sampler_of_the_loader_itself_is_not_shared_again() -> None:

@@ -89,6 +89,7 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
             check_step(trainer, model, data, batch)
         else:
             check_model_fits_data(model, data)
+    data.trainer = None
 
 
 def _check_monitors(trainer: Trainer, model: LightningModule) -> None:
