@@ -37,9 +37,9 @@ REFUSED = {  # the words after `leyden fit --config configs/convnet_digits.yaml`
     "--trainer.limit_train_batches 0.0": ["limit_train_batches 0.0", "none of 78"],
     "--trainer.limit_train_batches 0.001": ["0.001", "raise it to 0.013"],  # 1 / 78 = 0.0128
     "--trainer.limit_val_batches 0.01": ["none of 13", "raise it to 0.077"],  # 1 / 13 = 0.0769
-    f"--trainer.limit_val_batches 0 {STOPPING}": ["EarlyStopping goes by val/acc", "limit_val_batches is 0"],
+    f"--trainer.limit_val_batches 0 {STOPPING}": ["EarlyStopping monitors val/acc", "limit_val_batches is 0"],
     f"--trainer.check_val_every_n_epoch 50 {STOPPING}": ["EarlyStopping", "check_val_every_n_epoch is 50"],
-    f"--trainer.limit_val_batches 0 {PLATEAU}": ["the schedule goes by val/loss", "limit_val_batches is 0"],
+    f"--trainer.limit_val_batches 0 {PLATEAU}": ["the schedule monitors val/loss", "limit_val_batches is 0"],
     "--monitor test/acc": ["ModelCheckpoint monitors test/acc", "use val/acc"],
     "--trainer.val_check_interval 79": ["val_check_interval is 79", "78 batches"],
     "--data.drop_last true --data.batch_size 1238": ["1237", "batch_size 1238", "drop_last"],

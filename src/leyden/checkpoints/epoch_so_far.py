@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from leyden.lightning_internals import end_restart, epoch_results, set_update_count
+from leyden.runs.ranks import gather_object
 
 CHECKPOINT_KEY = "epoch_so_far"
 
@@ -36,10 +37,7 @@ class EpochSoFar(Callback):
             },
             "logged": self._pending | {key: dict(item.metric_state) for key, item in epoch_results(trainer).items()},
         }
-        states: list[Any] = [state]
-        if trainer.world_size > 1:
-            states = [None] * trainer.world_size
-            torch.distributed.all_gather_object(states, move_data_to_device(state, "cpu"))
+        states = gather_object(trainer, move_data_to_device(state, "cpu") if trainer.world_size > 1 else state)
         if any(part for rank in states for part in rank.values()):
             checkpoint[CHECKPOINT_KEY] = states
 

@@ -37,7 +37,7 @@ def find_checkpoint(requested: str, root: Path, name: str | None, default: str) 
                 "or give --ckpt_path a file or a run directory"
             )
         if empty:
-            rank_zero_only(log.warning)("passed over, as no checkpoint was saved: %s", " ".join(empty))
+            rank_zero_only(log.warning)("skipped, as they have no checkpoint: %s", " ".join(empty))
         path, default = runs[-1], requested
     if path.is_dir():
         return _newest_complete(path) if default == "last" else _best(path)
@@ -80,5 +80,5 @@ def _newest_complete(run: Path) -> Path:
         why = f"{damaged[0]}" if damaged else "it ended before the first was saved: start it again"
         raise UserError(f"no checkpoint to go on from in {run}: {why}")
     for reason in damaged:
-        log.warning("passed over: %s", reason)
+        log.warning("skipped: %s", reason)
     return max(complete)[-1]

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 
 from leyden.errors import UserError
-from leyden.runs.flat_config import flat
+from leyden.runs.flat_config import different_options, flat
 from leyden.runs.metrics import read_rows
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs", "trainer.min_steps")
@@ -36,10 +36,8 @@ NOT_COMPARED = (
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return {option: (old value, new value)} of two configurations, with options as on the command line."""
-    before, after = flat(old), flat(new)
-    options = [option for option in dict.fromkeys([*before, *after]) if not option.startswith(NOT_COMPARED)]
-    pairs = {option: (before.get(option), after.get(option)) for option in options}
-    return {option: pair for option, pair in pairs.items() if pair[0] != pair[1]}
+    pairs = different_options(flat(old), flat(new))
+    return {option: (pair[0], pair[1]) for option, pair in pairs.items() if not option.startswith(NOT_COMPARED)}
 
 
 def is_finished(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, hub, nn
 from torchvision import models
 
-from leyden.errors import UserError
+from leyden.errors import UserError, did_you_mean
 
 
 def named_weights(backbone: str) -> dict[str, models.WeightsEnum]:
@@ -21,8 +20,8 @@ def named_weights(backbone: str) -> dict[str, models.WeightsEnum]:
     """
     names = models.list_models(module=models)  # of classification networks
     if backbone not in names:
-        nearest = (get_close_matches(backbone, names, n=1) or ["resnet50"])[0]
-        raise UserError(f"torchvision has no classification network `{backbone}`; did you mean `{nearest}`?")
+        nearest = did_you_mean(backbone, names) or "; resnet50 is one"
+        raise UserError(f"torchvision has no classification network `{backbone}`{nearest}")
     return dict(models.get_model_weights(backbone).__members__)
 
 
