@@ -35,7 +35,7 @@ def test_last_and_best_pass_over_runs_without_a_checkpoint_and_say_so(
         (empty / "config.yaml").touch()
     assert find_checkpoint("best", tmp_path, None, "last") == file
     assert find_checkpoint("last", tmp_path, None, "best") == file
-    assert "passed over, as no checkpoint was saved: 2026-01-03_00-00-00 2026-01-02_00-00-00" in caplog.text
+    assert "skipped, as they have no checkpoint: 2026-01-03_00-00-00 2026-01-02_00-00-00" in caplog.text
 
 
 def test_an_evaluation_in_the_same_second_is_no_run_either(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_last_passes_over_a_damaged_file_and_says_so(leyden: Server, damage: Cal
     damage(run / "checkpoints" / LAST)
     code, text = leyden.run("fit", "--ckpt_path", str(run), "--name", "damaged", "--trainer.max_epochs", "3")
     # the copy's configuration has the name of the first one
-    assert "passed over" in text
+    assert "skipped" in text
     assert str(run / "checkpoints" / LAST) in text
     assert f"from  {run}/checkpoints/previous.ckpt, step 78" in text
     assert code == 0, text
@@ -114,7 +114,7 @@ def test_last_passes_over_a_run_that_was_killed_before_its_first_checkpoint(leyd
     shutil.copy(run / "config.yaml", newer)
     code, text = leyden.run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2")
     assert code == 0, text
-    assert f"passed over, as no checkpoint was saved: {newer.name}" in text
+    assert f"skipped, as they have no checkpoint: {newer.name}" in text
     assert f"from  {run}/checkpoints/last.ckpt" in text
     code, text = leyden.run("fit", "--ckpt_path", str(newer))
     assert code == 2
