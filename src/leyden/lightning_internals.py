@@ -57,8 +57,8 @@ def send_worker_errors() -> None:
     """Raise in the run why a DataLoader worker cannot send a batch, for example because /dev/shm is full.
 
     The thread of the worker that sends batches only prints such an error, and the run would wait for the batch
-    forever. Python calls `Queue._on_queue_feeder_error`, private, in that thread, and torch raises the
-    `ExceptionWrapper` of torch._utils, private, that it finds in the place of a batch; neither has a public hook. The
+    forever. Python calls `Queue._on_queue_feeder_error`, private, in that thread, and torch raises an
+    `ExceptionWrapper` of torch._utils, private, that it receives instead of a batch; neither has a public hook. The
     change is global, for workers of any DataLoader that are forked afterwards.
     """
     Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
