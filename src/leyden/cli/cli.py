@@ -51,7 +51,7 @@ from leyden.checkpoints.resume import (
     limits_to_raise,
 )
 from leyden.checkpoints.resumed_optimizer import ChangedOptimizer, StateMemoryFormat
-from leyden.checkpoints.resumed_schedule import Choice, ResumedSchedule, check_schedule_end
+from leyden.checkpoints.resumed_schedule import Choice, ResumedPlateau, ResumedSchedule, check_schedule_end
 from leyden.checkpoints.write_paths import check_write_paths
 from leyden.cli.class_list import class_list
 from leyden.cli.compatibility import check_options, check_parts
@@ -380,6 +380,7 @@ class CLI(LightningCLI):
             trainer.callbacks += [  # type: ignore[attr-defined]
                 ChangedOptimizer(self.changes),
                 StateMemoryFormat(),
+                ResumedPlateau(),
                 ResumedFinetuning(),
                 ResumedAccumulation(),
             ]
