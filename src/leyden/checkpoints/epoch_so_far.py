@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from leyden.lightning_internals import end_restart, epoch_results, set_update_count
+from leyden.lightning_internals import epoch_results, set_update_count
 from leyden.runs.ranks import gather_object
 
 CHECKPOINT_KEY = "epoch_so_far"
@@ -25,7 +25,6 @@ class EpochSoFar(Callback):
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {"metrics": {}, "logged": {}}
         self._pending: dict[str, dict[str, Tensor]] = {}  # by key, until a step logs under that key again
-        self._first_step = 0
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the states of all ranks (a collective)."""
@@ -48,7 +47,6 @@ class EpochSoFar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the states of the metrics."""
-        self._first_step = trainer.global_step
         metrics = _metrics(pl_module)
         for name, saved in self._loaded["metrics"].items():
             for attribute, value in saved["state"].items():
@@ -72,10 +70,8 @@ class EpochSoFar(Callback):
                 setattr(item, name, reduce(getattr(item, name), saved))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop what was not logged again, and let Lightning step plateau schedules."""
+        """Drop what was not logged again."""
         self._pending = {}
-        if trainer.global_step > self._first_step:  # not if the resumed run had nothing left to train
-            end_restart(trainer)
 
 
 def _metrics(module: LightningModule) -> dict[str, Metric]:

@@ -1,4 +1,4 @@
-"""Train past the end of a learning-rate schedule, as the user has chosen, in a run that is extended."""
+"""Learning-rate schedules of resumed runs: past their end, as the user has chosen, and in the middle of an epoch."""
 
 import math
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim.lr_scheduler import LRScheduler
 
 from leyden.errors import UserError
+from leyden.lightning_internals import end_restart
 from leyden.models.lr_schedules import LENGTHS, follows_run, given_length, length_argument, schedule_name, spanning
 from leyden.models.task import Task
 
@@ -129,6 +130,19 @@ class ResumedSchedule(Callback):
             done = trainer.global_step if config.interval == "step" else trainer.current_epoch
             length = spanning(pl_module.lr_scheduler, int(pl_module.schedule_steps() - done))  # type: ignore[arg-type]
             config.scheduler = pl_module.lr_scheduler(config.scheduler.optimizer, **length)  # type: ignore[misc]
+
+
+class ResumedPlateau(Callback):
+    """Let ReduceLROnPlateau see the score of an epoch that was resumed in the middle, which Lightning would skip."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note where the run resumes."""
+        self._first_step = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Treat the epoch like any other, unless nothing was left to train in it."""
+        if trainer.global_step > self._first_step:
+            end_restart(trainer)
 
 
 class HoldLastRate:

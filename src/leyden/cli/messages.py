@@ -152,20 +152,21 @@ def _nearest_config(path: Path) -> str | None:
     return short_path(files[matches[0]]) if matches else None
 
 
-def _object(path: str) -> Any:
+def import_class(path: str) -> Any:
+    """Return the class or function with a dotted name, such as `torch.nn.ReLU`."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
 def _is_network(path: str) -> bool:
     """Return whether a name is that of a network, or of a function, which may return one."""
-    found = _object(path)
+    found = import_class(path)
     return not inspect.isclass(found) or issubclass(found, torch.nn.Module)
 
 
 def arguments(path: str) -> list[str]:
     """Return the names of the arguments of a class or a function, with those that its `**kwargs` accept."""
-    parser, found = ArgumentParser(), _object(path)
+    parser, found = ArgumentParser(), import_class(path)
     add = parser.add_class_arguments if inspect.isclass(found) else parser.add_function_arguments
     return [argument.removeprefix("x.") for argument in add(found, "x", fail_untyped=False)]
 

@@ -16,6 +16,7 @@ from leyden.checkpoints.resume import check_resumable, differences, is_finished,
 from leyden.checkpoints.write_paths import check_write_paths
 from leyden.cli.arguments import Arguments
 from leyden.cli.console import say
+from leyden.cli.messages import import_class
 from leyden.errors import UserError
 from leyden.runs.directory import RUNS, check_name, lock_run, make_run_directory
 from leyden.runs.metrics_logger import logged_steps, rewind_metrics
@@ -61,7 +62,7 @@ class Run:
         """
         parameters = inspect.signature(class_type).parameters
         if issubclass(class_type, Logger) and "save_dir" in parameters:
-            if kwargs.get("save_dir") in ("", None, parameters["save_dir"].default):
+            if _is_unset(class_type, kwargs.get("save_dir")):
                 kwargs["save_dir"] = str(self.directory)
             elif class_type.__module__.startswith("leyden."):
                 raise UserError(f"{class_type.__name__} writes into the run's directory: leave its save_dir out")
@@ -90,6 +91,9 @@ def prepare_run(args: Arguments, config: Namespace, parser: ArgumentParser) -> R
     check_name(config.name)
     if config.monitor or config.mode:
         _set_monitor(config)
+    for logger in _classes(config.trainer.logger):
+        if "save_dir" in logger.init_args and _is_unset(import_class(logger.class_path), logger.init_args.save_dir):
+            logger.init_args.save_dir = ""  # also in the record: the run's directory, wherever it is moved
     record = plain_config(parser, config)
     if config.lr_scheduler == "restart":  # only this resume restarts the schedule
         record["lr_scheduler"] = None
@@ -140,10 +144,19 @@ def _check_resume(run: Run, args: Arguments) -> None:
         check_write_paths(run.record["trainer"], theirs, args.flags, args.configs)
 
 
+def _classes(value: Any) -> list[Namespace]:
+    """Return the classes in an option that may be a class, a list of them, null, true or false."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Namespace)]
+
+
+def _is_unset(logger: type, save_dir: str | None) -> bool:
+    """Return whether a logger is given no directory, or only the default of its class."""
+    return save_dir in ("", None, inspect.signature(logger).parameters["save_dir"].default)
+
+
 def _set_monitor(config: Namespace) -> None:
     """Set the score of the first ModelCheckpoint, which saves best.ckpt, to `--monitor` and `--mode`."""
-    callbacks = config.trainer.callbacks if isinstance(config.trainer.callbacks, list) else [config.trainer.callbacks]
-    found = [c.init_args for c in callbacks if c is not None and c.class_path.endswith(".ModelCheckpoint")]
+    found = [c.init_args for c in _classes(config.trainer.callbacks) if c.class_path.endswith(".ModelCheckpoint")]
     if not found:
         raise UserError("--monitor chooses the score of best.ckpt, but there is no ModelCheckpoint among the callbacks")
     found[0].monitor = config.monitor or found[0].monitor

@@ -23,7 +23,7 @@ from leyden.checkpoints.graceful_shutdown import GracefulShutdown
 from leyden.checkpoints.io import SafeCheckpointIO
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.checkpoints.resumed_optimizer import ChangedOptimizer, StateMemoryFormat
-from leyden.checkpoints.resumed_schedule import Choice, ResumedSchedule
+from leyden.checkpoints.resumed_schedule import Choice, ResumedPlateau, ResumedSchedule
 from leyden.cli.check_hardware import check_hardware
 from leyden.cli.compatibility import check_options
 from leyden.cli.run import Run, wandb_is_disabled
@@ -77,7 +77,8 @@ def callbacks_of(run: Run, options: Namespace, last: LastCheckpoint, schedule: C
     if any(isinstance(callback, FINDERS) for callback in configured):
         added.append(KeepFound(run_config))
     if run.is_resumed:
-        added += [ChangedOptimizer(run.changes), StateMemoryFormat(), ResumedFinetuning(), ResumedAccumulation()]
+        added += [ChangedOptimizer(run.changes), StateMemoryFormat(), ResumedPlateau()]
+        added += [ResumedFinetuning(), ResumedAccumulation()]
     added.append(GlobalBatch())  # after what sets the number of accumulated batches
     if schedule:
         added.append(ResumedSchedule(schedule))
