@@ -169,7 +169,7 @@ def test_a_file_that_a_full_disk_refuses_ends_the_run_in_one_line(
     words = [*FIT, "--trainer.default_root_dir", str(tmp_path), "--trainer.enable_checkpointing", "false"]
     with no_file_larger_than(1000):  # config.yaml is larger
         assert main(words) == 1
-    assert "error: cannot write a file (File too large): make room" in capsys.readouterr().err
+    assert "error: cannot write a file (File too large): free space" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("allocate", [lambda: torch.empty(2**50), lambda: np.empty(2**50)])
@@ -186,7 +186,7 @@ def test_no_memory_is_one_line_that_says_what_to_lower(
     (run,) = (tmp_path / "convnet_digits").iterdir()
     assert re.fullmatch(
         r"error: out of memory \(\w+ to allocate [\d.]+ \w+\): lower --data.batch_size and raise "
-        r"--trainer.accumulate_grad_batches as much, or take --trainer.precision bf16-mixed; "
+        r"--trainer.accumulate_grad_batches as much, or set --trainer.precision bf16-mixed; "
         rf"go on with: leyden fit --ckpt_path {run}",
         line,
     )
@@ -211,7 +211,7 @@ def test_workers_without_shared_memory_end_the_run_in_one_line(tmp_path: Path, s
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "a.png"),
-            "cannot write a.png (No space left on device): make",
+            "cannot write a.png (No space left on device): free",
         ),
         (OSError(errno.EROFS, "Read-only file system", "a.csv"), "cannot open or write a.csv (Read-only file system)"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), "cannot open or write a.csv (Permission denied)"),
