@@ -197,6 +197,7 @@ def measure_all(
     tried: set[Task] = set()
     running: dict[Future[Row], Task] = {}
     failed = 0
+    others = set(children(os.getpid()))  # processes that are not ours to stop
     with ThreadPoolExecutor(jobs) as pool:
         try:
             while True:
@@ -226,7 +227,7 @@ def measure_all(
                     save(rows)
                     print(task.config, task.model, task.seed, row["metric"], row["score"], flush=True)
         except BaseException:  # above all Ctrl-C: stop the running commands, or the pool waits for them
-            for child in children(os.getpid()):
+            for child in set(children(os.getpid())) - others:
                 os.kill(child, signal.SIGTERM)
             raise
 
