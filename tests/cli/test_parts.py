@@ -34,7 +34,7 @@ REFUSED = {  # the words after `leyden fit --config configs/convnet_digits.yaml`
     f"{ONE_CYCLE} --model.lr_scheduler.total_steps 3 {STEP} --trainer.accumulate_grad_batches 2": "the run has 4 steps",
     f"{ONE_CYCLE} --model.lr_scheduler.total_steps 2 {STEP} --trainer.max_steps 3": "but the run has 3 steps",
     f"{ONE_CYCLE} --model.lr_scheduler.total_steps 2 --trainer.max_epochs 4": "but the run has 4 epochs",
-    "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau": "take lightning.pytorch.cli.ReduceLROnPlateau",
+    "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau": "use lightning.pytorch.cli.ReduceLROnPlateau",
     f"{PLATEAU} val/loss {STEP}": "set --model.lr_interval epoch",
     f"{PLATEAU} val/loss --trainer.check_val_every_n_epoch null --trainer.val_check_interval 9": "val_check_interval 8",
 }
@@ -173,7 +173,7 @@ def test_callbacks_and_schedules_of_this_project_go_by_their_short_names(capsys:
 def test_the_check_of_a_schedule_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["fit", "--config", DIGITS, *f"{SHORT} 1 --model.dropout 0.3".split()]
     assert main(words) == 0
-    monkeypatch.setattr("leyden.cli.preflight._check_optimizer", lambda *_: None)
+    monkeypatch.setattr("leyden.cli.preflight.check_optimizer", lambda *_: None)
     assert main(words) == 0
     files = sorted(Path("runs").glob("*/*/checkpoints/last.ckpt"))
     first, second = (torch.load(file, weights_only=True)["state_dict"] for file in files)
