@@ -57,8 +57,8 @@ REFUSED = {
     "--trainer.strategy=deepspeed": "you must have DeepSpeed installed",
     "--trainer.strategy=fsdp": "requires a GPU accelerator",
     "--trainer.precision=transformer-engine": "transformer_engine",
-    f"{PLUGINS}.DoublePrecision": "--trainer.precision 64-true: inputs are of 32 bits here",
-    f"{PLUGINS}.HalfPrecision": "--trainer.precision 16-true: inputs are of 32 bits here",
+    f"{PLUGINS}.DoublePrecision": "--trainer.precision 64-true: inputs have 32 bits",
+    f"{PLUGINS}.HalfPrecision": "--trainer.precision 16-true: inputs have 32 bits",
     f"{PLUGINS}.io.AsyncCheckpointIO": "AsyncCheckpointIO: the checkpoints are written by SafeCheckpointIO",
 }
 
