@@ -325,3 +325,10 @@ def test_two_processes_evaluate_and_predict_every_sample_once() -> None:
         tables.append(list(csv.reader((runs()[-1] / "predictions.csv").open())))
     assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]
     assert len(tables[0]) == 1 + 360
+
+
+@pytest.mark.slow
+def test_the_command_line_runs_from_python_without_main() -> None:
+    words = ["fit", "--config", DIGITS, "--trainer.fast_dev_run", "true", "--wandb.mode", "disabled"]
+    code = f"from leyden.cli.cli import CLI; cli = CLI({words}); assert cli.trainer.global_step == 1"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,7 +22,7 @@ from leyden.cli.compatibility import check_parts
 from leyden.cli.constructor import NO_DATA, Constructor
 from leyden.cli.help import COMMANDS
 from leyden.cli.messages import explain_arguments
-from leyden.cli.parser import STRICT_YAML, Parser
+from leyden.cli.parser import STRICT_YAML, Parser, secure_parsing
 from leyden.cli.preflight import check_evaluation, check_fit
 from leyden.cli.report import finish_fit, report
 from leyden.cli.run import prepare_run
@@ -38,13 +38,14 @@ SIZES = ("input_shape", "num_classes", "out_features")  # of the data; the model
 
 
 class CLI(LightningCLI):
-    """`leyden fit`, `validate`, `test` and `predict`.
+    """`leyden fit`, `validate`, `test` and `predict`. It restricts what this process may import by a configuration.
 
     Args:
         args: The subcommand and what follows it on the command line.
     """
 
     def __init__(self, args: list[str]) -> None:
+        secure_parsing()
         import_classes()
         self.parsers: list[LightningArgumentParser] = []  # of the subcommands
         strict = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": STRICT_YAML}

@@ -8,16 +8,15 @@ from contextlib import nullcontext
 from leyden.cli.cli import CLI
 from leyden.cli.console import quieten_lightning, shorter_help
 from leyden.cli.faults import known_fault
-from leyden.cli.parser import register_strict_yaml
 from leyden.errors import RunError, UserError
 from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
 from leyden.runs.wandb_start import finish_tracking
-from leyden.security import check_command, check_environment, restrict_imports
+from leyden.security import check_command, check_environment
 
 
 def main(args: list[str]) -> int:
-    """Run the command line and return its exit code. All global settings of the process are made here.
+    """Run the command line and return its exit code. The global settings of the process are made here and by `CLI`.
 
     Args:
         args: The subcommand and what follows it on the command line.
@@ -30,8 +29,6 @@ def main(args: list[str]) -> int:
         Exception: An error of no known kind, with its traceback.
     """
     quieten_lightning()
-    restrict_imports()
-    register_strict_yaml()
     send_worker_errors()
     wants_help = any(arg in ("-h", "--help") or arg.partition("=")[0].endswith(".help") for arg in args)
     code = 1

@@ -8,14 +8,18 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim.lr_scheduler import LRScheduler
 
 from leyden.models.lr_schedules import LENGTHS
-from leyden.security import check_yaml
+from leyden.security import check_yaml, restrict_imports
 
-STRICT_YAML = "strict_yaml"  # the parser mode that `register_strict_yaml` adds
+STRICT_YAML = "strict_yaml"  # the parser mode that `secure_parsing` adds
 load_yaml = jsonargparse.get_loader("yaml")
 
 
-def register_strict_yaml() -> None:
-    """Add the parser mode: jsonargparse's YAML, but duplicate keys and secrets are rejected in every file and flag."""
+def secure_parsing() -> None:
+    """Restrict what a configuration may import, and add a parser mode for YAML without duplicate keys and secrets.
+
+    Both hold for the whole process.
+    """
+    restrict_imports()
     jsonargparse.set_loader(STRICT_YAML, _load_strictly, exceptions=(yaml.YAMLError,))
 
 
