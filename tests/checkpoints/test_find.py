@@ -79,7 +79,9 @@ def test_what_is_not_there_is_refused(wanted: str, tmp_path: Path, monkeypatch: 
         find_checkpoint(wanted, tmp_path, None, "best")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage", [DAMAGES[0], *(pytest.param(damage, marks=pytest.mark.slow) for damage in DAMAGES[1:])]
+)
 def test_last_passes_over_a_damaged_file_and_says_so(leyden: Server, damage: Callable[[Path], None]) -> None:
     assert leyden.run(*FIT, "--name", "whole")[0] == 0
     shutil.copytree("runs/whole", "runs/damaged")
