@@ -1,6 +1,5 @@
 """The transformer encoder against its written equations, and what follows from them."""
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,46 +7,15 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, TensorDataset
 
 from leyden.errors import UserError
 from leyden.models.attention import AttentionClassifier
 
+from .test_transformer import encoder_layer, norm, stirred
+
 MNIST: dict[str, Any] = {"input_shape": (1, 28, 28), "num_classes": 10}
-
-
-def attention(w: dict[str, Tensor], x: Tensor, num_heads: int) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V head by head, their results side by side through the output's linear map."""
-    q, k, v = (x @ w["attention.in_proj_weight"].T + w["attention.in_proj_bias"]).chunk(3, dim=2)
-    d = x.shape[2] // num_heads
-    heads = []
-    for h in range(num_heads):
-        part = slice(h * d, (h + 1) * d)
-        scores = q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(d)  # (B, T, T)
-        weights = scores.exp() / scores.exp().sum(dim=2, keepdim=True)
-        heads.append(weights @ v[..., part])
-    return torch.cat(heads, dim=2) @ w["attention.out_proj.weight"].T + w["attention.out_proj.bias"]
-
-
-def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    centred = x - x.mean(dim=2, keepdim=True)
-    return centred / (centred.pow(2).mean(dim=2, keepdim=True) + 1e-5).sqrt() * weight + bias
-
-
-def encoder_layer(w: dict[str, Tensor], x: Tensor, num_heads: int) -> Tensor:
-    """A pre-norm layer: x + attention(norm(x)), then x + mlp(norm(x)) with GELU(z) = z Phi(z)."""
-    x = x + attention(w, norm(x, w["norm1.weight"], w["norm1.bias"]), num_heads)
-    z = norm(x, w["norm2.weight"], w["norm2.bias"]) @ w["hidden.weight"].T + w["hidden.bias"]
-    return x + (z * (1 + torch.erf(z / math.sqrt(2))) / 2) @ w["out.weight"].T + w["out.bias"]
-
-
-def stirred(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters, off the zeros and ones at which many start."""
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return dict(module.named_parameters())
 
 
 def test_the_whole_classifier_is_its_written_equations() -> None:

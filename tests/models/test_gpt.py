@@ -1,23 +1,12 @@
 """The decoder of GPT-2: its size, its causality and its cache."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from leyden.models.gpt import GPT
 from leyden.models.image_gpt import ImageGPT
 
-SMALL = {"embed_dim": 16, "num_layers": 2, "num_heads": 2}
-
-
-def small(**arguments: Any) -> ImageGPT:
-    """A network whose logits differ enough between levels for a mistake to show."""
-    torch.manual_seed(0)
-    model = ImageGPT(**{"input_shape": (1, 8, 8), "num_classes": 10, **SMALL, **arguments})
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+from .test_image_gpt import SMALL, small
 
 
 def some_tokens(model: ImageGPT, count: int = 3) -> Tensor:

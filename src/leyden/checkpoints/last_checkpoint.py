@@ -159,7 +159,7 @@ def _metrics_loggers(trainer: Trainer) -> list[MetricsLogger]:
 
 
 def _can_resume_before(trainer: Trainer, batch_idx: int) -> bool:
-    """Say whether Lightning can resume before this batch.
+    """Return whether Lightning can resume before this batch.
 
     It cannot before the first batch of an epoch, within an accumulation of gradients, or right after a validation.
     """

@@ -43,7 +43,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
 def is_finished(
     checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], record: dict[str, Any] | None = None
 ) -> bool:
-    """Say whether a run has ended its training, and no limit or callback that may have ended it has changed."""
+    """Return whether a run has ended its training, and no limit or callback that may have ended it has changed."""
     config = checkpoint.get("config", {})
     callbacks = [c.get("trainer", {}).get("callbacks") for c in (config, record or config)]
     raised = any(option in LIMITS for option in changes) or callbacks[0] != callbacks[1]
@@ -53,7 +53,7 @@ def is_finished(
 def is_untested(
     checkpoint: dict[str, Any], changes: dict[str, tuple[Any, Any]], record: dict[str, Any], metrics: Path
 ) -> bool:
-    """Say whether a run has ended its training, but not the test after it, by the rows of its `metrics.csv`."""
+    """Return whether a run has ended its training, but not the test after it, by the rows of its `metrics.csv`."""
     if not is_finished(checkpoint, changes, record) or not metrics.exists():
         return False
     return not any(name.startswith("test") for row in read_rows(metrics).values() for name in row)

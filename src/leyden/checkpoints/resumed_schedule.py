@@ -77,7 +77,7 @@ def check_schedule_end(
 def _spans(
     model: Task, schedule: LRSchedulerCallable, checkpoint: dict[str, Any], option: str, old: Any, new: Any
 ) -> bool:
-    """Say whether the schedule lasts until the old end of the run, but not until the new one."""
+    """Return whether the schedule lasts until the old end of the run, but not until the new one."""
     if not length_argument(schedule):
         return False
     length = given_length(schedule)

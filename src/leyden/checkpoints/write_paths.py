@@ -57,7 +57,7 @@ def _strings(value: Any, key: str = "trainer") -> Iterator[tuple[str, str]]:
 
 
 def _is_write_path(key: str, value: str) -> bool:
-    """Say whether an option of the trainer names a folder, a file outside the run's directory, or an address."""
+    """Return whether an option of the trainer names a folder, a file outside the run's directory, or an address."""
     if key.endswith("class_path"):
         return False
     names_folder = value != "" and key.endswith(("dir", "directory", "folder", "path"))

@@ -1,4 +1,4 @@
-"""The arguments of a subcommand in the order in which they take effect, and the checkpoint that they name."""
+"""Order the arguments of a subcommand, and read the checkpoint that they name."""
 
 import argparse
 import json
@@ -23,8 +23,8 @@ class Arguments:
         command: The subcommand and what follows it on the command line.
         configs: The files of `--config`.
         flags: All other arguments.
-        default_root_dir: That of `--trainer.default_root_dir`, if any.
-        name: That of `--name`, if any.
+        default_root_dir: Value of `--trainer.default_root_dir`, if given.
+        name: Value of `--name`, if given.
     """
 
     command: list[str]

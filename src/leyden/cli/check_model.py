@@ -75,7 +75,7 @@ def check_model_fits_data(model: LightningModule, data: LightningDataModule | No
 
 
 def target_shape(model: LightningModule, data: LightningDataModule | None) -> tuple[int, ...] | None:
-    """Return the shape of one sample of the model's output that the data ask for, None where they do not say."""
+    """Return the shape that one sample of the output must have, None if the data do not define it."""
     outputs = getattr(data, "num_classes", None) or getattr(data, "out_features", None)
     if getattr(data, "input_shape", None) is None or outputs is None:
         return None
@@ -134,7 +134,7 @@ def check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: 
                 raise ValueError(f"the output is {tuple(output.shape)}, the target {tuple(y.shape)}")
             loss = model.loss(output, y)
     except (RuntimeError, ValueError, IndexError) as error:
-        check_model_fits_data(model, data)  # whose message is more specific
+        check_model_fits_data(model, data)  # raises a more specific message if the shapes are wrong
         reason, fix = str(error).partition("\n")[0], ""
         if "more than 1 value per channel" in reason:
             fix = ": an epoch ends with a batch of one sample, set --data.drop_last true or another batch_size"

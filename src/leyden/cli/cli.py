@@ -34,7 +34,7 @@ from leyden.lightning_internals import loaders_not_called
 from leyden.runs.wandb import WandbOptions
 from leyden.security import check_loading
 
-SIZES = ("input_shape", "num_classes", "out_features")  # of the data; the model is constructed with them
+SIZES = ("input_shape", "num_classes", "out_features")  # attributes of the data, arguments of the model
 
 
 class CLI(LightningCLI):
@@ -105,7 +105,7 @@ class CLI(LightningCLI):
         check_seed(self.config[command[0]].seed_everything)
 
     def before_instantiate_classes(self) -> None:
-        """Prepare the run, whose directory the loggers and the checkpoint callbacks are then given."""
+        """Prepare the run; its directory is then passed to the loggers and the checkpoint callbacks."""
         self.run = prepare_run(self.args, self.config[self.args.subcommand], self.subparser)
 
     def instantiate_classes(self) -> None:
@@ -166,7 +166,7 @@ class CLI(LightningCLI):
     before_test = before_predict = before_validate
 
     def _name_checkpoint(self) -> None:
-        """Give the checkpoint to the Trainer; any earlier, Lightning would replace flags by its hyper-parameters."""
+        """Pass the checkpoint to the Trainer; if it were parsed, Lightning would overwrite flags from it."""
         self.config_init[self.run.subcommand].ckpt_path = self.args.ckpt_path and str(self.args.ckpt_path)
 
     def after_fit(self) -> None:

@@ -1,4 +1,4 @@
-"""Exceptions of classes, optimizers and datasets that others wrote, in one line that names the part."""
+"""One-line errors for exceptions in other people's classes, optimizers and datasets."""
 
 import re
 import traceback

@@ -43,7 +43,16 @@ def check_evaluation(trainer: Trainer, model: LightningModule, data: LightningDa
 
 
 def missing_for(model: LightningModule, data: LightningDataModule | None, split: str) -> str:
-    """Return what the model or the data lack to evaluate `val`, `test` or `predict`; an empty string for nothing."""
+    """Name the method that the model or the data need to evaluate a split, and do not have.
+
+    Args:
+        model: The model.
+        data: The data; None where the model has its own loaders.
+        split: `val`, `test` or `predict`.
+
+    Returns:
+        A message such as `MLP has no test_step`, or an empty string if nothing is missing.
+    """
     step = "validation_step" if split == "val" else f"{split}_step"
     if not is_overridden(step, model) and not (split == "predict" and is_overridden("forward", model)):
         return f"{type(model).__name__} has no {step}"

@@ -37,7 +37,7 @@ class Run:
         changes: {option: (value in the checkpoint, new value)} of a resumed run.
         only_test: Whether training is finished, and only the test that follows it was interrupted.
         wandb: How the run appears in Weights & Biases.
-        directory: The run's directory; ranks other than 0 are told it by rank 0.
+        directory: The run's directory; rank 0 broadcasts it to the other ranks.
     """
 
     subcommand: str
@@ -53,6 +53,11 @@ class Run:
     def is_resumed(self) -> bool:
         """Whether there is a checkpoint."""
         return bool(self.checkpoint)
+
+    @property
+    def is_untracked(self) -> bool:
+        """Whether W&B is disabled for this run."""
+        return (self.wandb.mode or os.environ.get("WANDB_MODE")) == "disabled"
 
     def fill_in(self, class_type: type, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of a logger or a checkpoint callback, with the run's directory where none is given.
@@ -144,9 +149,14 @@ def _check_resume(run: Run, args: Arguments) -> None:
         check_write_paths(run.record["trainer"], theirs, args.flags, args.configs)
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return a list unchanged, and any other value as a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
 def _classes(value: Any) -> list[Namespace]:
     """Return the classes in an option that may be a class, a list of them, null, true or false."""
-    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Namespace)]
+    return [item for item in as_list(value) if isinstance(item, Namespace)]
 
 
 def _is_unset(logger: type, save_dir: str | None) -> bool:
@@ -163,8 +173,3 @@ def _set_monitor(config: Namespace) -> None:
     found[0].mode = config.mode or mode_of(str(found[0].monitor))
     if found[0].mode is None:
         raise UserError(f"--monitor {config.monitor}: say which is better, with --mode min or --mode max")
-
-
-def wandb_is_disabled(options: WandbOptions) -> bool:
-    """Say whether no W&B run is wanted."""
-    return (options.mode or os.environ.get("WANDB_MODE")) == "disabled"

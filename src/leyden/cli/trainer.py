@@ -26,7 +26,7 @@ from leyden.checkpoints.resumed_optimizer import ChangedOptimizer, StateMemoryFo
 from leyden.checkpoints.resumed_schedule import Choice, ResumedPlateau, ResumedSchedule
 from leyden.cli.check_hardware import check_hardware
 from leyden.cli.compatibility import check_options
-from leyden.cli.run import Run, wandb_is_disabled
+from leyden.cli.run import Run, as_list
 from leyden.errors import UserError
 from leyden.runs.launches import renew_store
 from leyden.runs.run_config import RunConfig
@@ -51,7 +51,7 @@ def loggers_of(run: Run, configured: Any) -> Any:
     for logger in loggers:
         if isinstance(logger, RunWandbLogger):
             logger.config = run.record
-    if loggers and wandb_is_disabled(run.wandb):
+    if loggers and run.is_untracked:
         return [logger for logger in loggers if not isinstance(logger, RunWandbLogger)]
     return configured
 
@@ -113,8 +113,3 @@ def make_trainer(make: Callable[..., Trainer], run: Run, options: Namespace) -> 
         raise UserError(f"two callbacks do the same, as with two ModelCheckpoints of one score: {error}") from error
     check_hardware(trainer, options.precision)
     return trainer
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a list as it is, and any other value as a list of one."""
-    return value if isinstance(value, list) else [value]

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from leyden.errors import UserError
 
-LENGTHS = {  # which says when a schedule ends
+LENGTHS = {  # {schedule: the argument that sets its end}
     "ConstantLR": "total_iters",
     "CosineAnnealingLR": "T_max",
     "LinearLR": "total_iters",
