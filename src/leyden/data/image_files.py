@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Resize = Literal["crop", "squash", "pad"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other decoder is called for a file
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other decoder is called for a file
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 2**27  # of one image, 400 MB as RGB: a small file can claim any size
 MAX_BYTES = 2**29  # of one file
@@ -67,7 +67,7 @@ class ImageReader:
                 return self.convert(image)
         except BrokenImageError:
             raise
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise BrokenImageError("not an image") from error
         except Image.DecompressionBombError as error:
             raise BrokenImageError("more pixels than one image may have") from error
