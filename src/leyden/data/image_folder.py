@@ -1,28 +1,24 @@
 """Images of one's own: a folder, in which each class has a folder, or a CSV file with labels."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from leyden.data.array_dataset import ArrayDataset
 from leyden.data.cache import cache_key
-from leyden.data.image_batches import ImageBatches, constant
+from leyden.data.image_batches import ImageBatches
 from leyden.data.image_cache import ImageCache, Row
 from leyden.data.image_checks import check_classes, listed, refuse_broken, refuse_leaks, tell
+from leyden.data.image_constants import Constant, given_constant, measured_constants
 from leyden.data.image_dataset import ImageFileDataset
 from leyden.data.image_files import ImageReader, Resize, printable
 from leyden.data.image_labels import SPLITS, class_folders, read_csv, read_folders, read_rows
 from leyden.data.image_split import draw_splits
 from leyden.data.split_loaders import SplitLoaders
 from leyden.errors import UserError
-
-Constant = float | Sequence[float] | Literal["measure", "imagenet"]
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # R, G, B, as torchvision's weights expect
 
 
 class ImageFolderDataModule(ImageBatches, SplitLoaders):
@@ -80,7 +76,6 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         self.labels = None if labels is None else Path(labels).expanduser()
         self.reader = ImageReader(channels, image_size, resize)
         self.input_shape = (channels, image_size, image_size)
-        self.constants: dict[str, Constant] = {"mean": mean, "std": std}
         self.shares = {"test": test_share, "val": val_share}
         self.split_seed = split_seed
         self.cache = cache
@@ -91,11 +86,11 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
             raise UserError("image_size must be 1 or more, val_share and test_share above 0 and together below 1")
         self.class_names = classes or self._find_classes()
         self.num_classes = len(self.class_names)
-        for name, value in self.constants.items():
-            if value == "imagenet":
-                value = IMAGENET[name] if channels == 3 else sum(IMAGENET[name]) / 3
-            if value != "measure":
-                setattr(self, name, constant(value))
+        self.measured = [name for name, value in (("mean", mean), ("std", std)) if value == "measure"]
+        if mean != "measure":
+            self.mean = given_constant("mean", mean, channels)
+        if std != "measure":
+            self.std = given_constant("std", std, channels)
 
     def _find_classes(self) -> list[str]:
         if self.labels is None:
@@ -111,8 +106,8 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
 
     def resolved_options(self) -> dict[str, Any]:
         """Return the options that were found in the data, so that a checkpoint need not find them again."""
-        constants = {name: getattr(self, name).flatten().tolist() for name in self.constants}
-        return {"classes": self.class_names} | {name: [round(v, 4) for v in c] for name, c in constants.items()}
+        measured = {name: [round(v, 4) for v in getattr(self, name).flatten().tolist()] for name in self.measured}
+        return {"classes": self.class_names, **measured}
 
     def setup(self, stage: str | None = None) -> None:
         """Find and read the images, check and split them, once for all stages.
@@ -172,17 +167,12 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
 
     def _measure(self, rows: list[Row]) -> None:
         """Set the constants that are to be measured, over the training images."""
-        wanted = [name for name, value in self.constants.items() if value == "measure"]
-        if not wanted:
-            return
-        if not rows:
-            raise UserError(f"{self.root} has no training image, from which mean and std are measured: give them")
-        sums = np.array([row.sums for row in rows], dtype=np.float64).sum(0) / (len(rows) * self.reader.image_size**2)
-        mean = sums[0] / 255
-        std = np.sqrt(np.maximum(sums[1] / 255**2 - mean**2, 0))
-        for name, value in (("mean", mean), ("std", std)):
-            if name in wanted:
-                setattr(self, name, constant(value.round(4).tolist()))
+        if self.measured and not rows:
+            raise UserError(f"{self.root} has no training image to measure mean and std from: give both")
+        if self.measured:
+            constants = measured_constants([row.sums for row in rows], self.reader.image_size**2)
+            for name in self.measured:
+                setattr(self, name, constants[name])
 
     def _announce(self, splits: list[str], drawn: list[str], broken: dict[str, str], ignored: dict[str, int]) -> None:
         parts = [f"{splits.count(s):,} {s}{' (drawn)' if s in drawn else ''}" for s in SPLITS]
