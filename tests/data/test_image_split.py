@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from leyden.data.image_split import copies_across_splits, draw_splits
+from leyden.data.image_split import complete_splits, copies_across_splits, draw_splits
 
 DIGESTS = [f"image {i}" for i in range(1000)]
 LABELS = [0] * 700 + [1] * 300
@@ -47,3 +47,12 @@ def test_copies_in_different_splits_are_found() -> None:
     digests = ["a", "b", "a", "c", "c", "b"]
     splits = ["train", "train", "test", "val", "val", "train"]
     assert copies_across_splits(digests, splits) == [[0, 2]]
+
+
+def test_only_splits_that_are_not_given_are_drawn() -> None:
+    given = [*["train"] * 500, *["test"] * 200, *["train"] * 300]
+    splits, drawn = complete_splits(given, DIGESTS, LABELS, SHARES, seed=0)
+    assert drawn == ["val"]
+    assert splits[500:700] == given[500:700]
+    assert Counter(splits) == {"train": 720, "test": 200, "val": 80}
+    assert complete_splits(["test"] * 3, DIGESTS[:3], LABELS[:3], SHARES, seed=0) == (["test"] * 3, [])

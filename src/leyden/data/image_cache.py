@@ -6,9 +6,8 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from rich.progress import track
@@ -16,41 +15,13 @@ from torch import Tensor
 
 from leyden.data.cache import building, cache_folder, cache_key, map_array
 from leyden.data.image_files import ImageReader, Pixels, printable
+from leyden.data.image_table import ImageTable, Row, State, read_table
 from leyden.data.image_workers import ParallelReaders, examine
 from leyden.durable import sync_folder
 from leyden.errors import RunError, UserError
 
 VERSION = 1  # of the format, and of how images are read; another one makes new caches
 CHUNK_IMAGES, CHUNK_BYTES = 1024, 2**26  # at most, between two points where an interrupted cache can go on
-State = tuple[int, int]  # size of a file in bytes, time of its last change in ns
-
-
-class Row(NamedTuple):
-    """One file in the manifest."""
-
-    name: str  # relative to the folder
-    state: State
-    digest: str
-    sums: list[list[int]]
-    reason: str
-
-
-@dataclass(frozen=True)
-class ImageTable:
-    """The images of a folder.
-
-    Args:
-        rows: One for each file, sorted by name; the fields of `Examined` with the file's name and state.
-        pixels: The file with the pixels of those that are not broken, in their order; None if they are not kept.
-    """
-
-    rows: list[Row]
-    pixels: Path | None
-
-    @property
-    def good(self) -> list[Row]:
-        """The images that are not broken."""
-        return [row for row in self.rows if not row.reason]
 
 
 class ImageCache:
@@ -91,7 +62,7 @@ class ImageCache:
                 table = self._current(files)  # another process may have written it meanwhile
                 if table is None:
                     self._build(files)
-                    table = self._read(self.manifest)
+                    table = read_table(self.manifest)
         except OSError as error:
             raise UserError(
                 f"cannot write the cache {self.folder} ({error.strerror or error}): set the environment variable "
@@ -101,33 +72,25 @@ class ImageCache:
 
     def pixels(self, table: ImageTable) -> Tensor:
         """Return the pixels of the images that are not broken, (N, C, H, W) of uint8, mapped into memory."""
-        assert table.pixels is not None
         return map_array(table.pixels, np.uint8, (len(table.good), *self.shape))
 
     def _current(self, files: dict[str, State]) -> ImageTable | None:
         """Return the table that is on disk, if it is that of these files."""
         if not self.manifest.exists():
             return None
-        table = self._read(self.manifest)
+        table = read_table(self.manifest)
         if [(row.name, row.state) for row in table.rows] != list(files.items()):
             return None
         # their state does not show whether they have become readable
         broken = (row.name for row in table.rows if row.reason)
         return table if all(examine(self.root, self.reader, False, name)[0].reason for name in broken) else None
 
-    def _read(self, manifest: Path) -> ImageTable:
-        """Read a manifest, without an incomplete last line."""
-        text = manifest.read_text(encoding="utf-8")
-        name, *rows = json.loads(f"[{','.join(text[: text.rfind(chr(10))].splitlines())}]")
-        table = [Row(row[0], (row[1][0], row[1][1]), *row[2:]) for row in rows]
-        return ImageTable(table, self.folder / name if self.keep_pixels else None)
-
     def _build(self, files: dict[str, State]) -> None:
         """Write the manifest and the pixels; both have other names until they are complete."""
         self.folder.mkdir(exist_ok=True)
-        old = self._read(self.manifest) if self.manifest.exists() else ImageTable([], None)
+        old = read_table(self.manifest) if self.manifest.exists() else None
         names = ["pixels-a.bin", "pixels-b.bin"]
-        pixels_path = self.folder / names[old.pixels is not None and old.pixels.name == names[0]]
+        pixels_path = self.folder / names[old is not None and old.pixels.name == names[0]]
         part = self.folder / "part.jsonl"
         done = self._resume(part, pixels_path, files)
         missing = list(files)[done:]
@@ -140,7 +103,7 @@ class ImageCache:
                 _flush(manifest)
         part.replace(self.manifest)
         sync_folder(self.folder)
-        if old.pixels is not None:
+        if old is not None:
             old.pixels.unlink()  # processes that have mapped it keep it
 
     def _resume(self, part: Path, pixels_path: Path, files: dict[str, State]) -> int:
@@ -149,7 +112,7 @@ class ImageCache:
         size = 0
         if part.exists() and b"\n" in part.read_bytes() and pixels_path.exists():
             available = pixels_path.stat().st_size
-            for row, file in zip(self._read(part).rows, files.items(), strict=False):
+            for row, file in zip(read_table(part).rows, files.items(), strict=False):
                 row_size = 0 if row.reason else self.image_bytes
                 if (row.name, row.state) != file or size + row_size > available:
                     break
@@ -161,18 +124,20 @@ class ImageCache:
         return len(rows)
 
     def _read_images(
-        self, names: Sequence[str], files: dict[str, State], old: ImageTable
+        self, names: Sequence[str], files: dict[str, State], old: ImageTable | None
     ) -> Iterator[tuple[list[Row], list[Pixels]]]:
         """Yield the rows of some files at a time, and the pixels of those that are not broken.
 
         Raises:
             RunError: A process that reads them has died.
         """
-        known = {row.name: (row, i) for i, row in enumerate(old.good) if files.get(row.name) == row.state}
-        stored = self.pixels(old).numpy() if known and self.keep_pixels else None
+        before = enumerate(old.good) if old else ()
+        known = {row.name: (row, i) for i, row in before if files.get(row.name) == row.state}
+        stored = self.pixels(old).numpy() if old and self.keep_pixels else None
         size = min(CHUNK_IMAGES, max(1, CHUNK_BYTES // max(1, self.image_bytes)))
         count = sum(name not in known for name in names)
-        print(f"data  reading {count:,} images of {self.root}", flush=True)
+        if count:
+            print(f"data  reading {count:,} images of {self.root}", flush=True)
         steps = track(range(0, len(names), size), "", transient=True, disable=not sys.stdout.isatty())
         with ParallelReaders(self.root, self.reader, self.keep_pixels, count) as readers:
             for start in steps:

@@ -10,13 +10,14 @@ from torch import nn
 from leyden.data.array_dataset import ArrayDataset
 from leyden.data.cache import cache_key
 from leyden.data.image_batches import ImageBatches
-from leyden.data.image_cache import ImageCache, Row
+from leyden.data.image_cache import ImageCache
 from leyden.data.image_checks import check_classes, listed, refuse_broken, refuse_leaks, tell
 from leyden.data.image_constants import Constant, given_constant, measured_constants
 from leyden.data.image_dataset import ImageFileDataset
 from leyden.data.image_files import ImageReader, Resize, printable
 from leyden.data.image_labels import SPLITS, class_folders, read_csv, read_folders, read_rows
-from leyden.data.image_split import draw_splits
+from leyden.data.image_split import complete_splits
+from leyden.data.image_table import Row
 from leyden.data.split_loaders import SplitLoaders
 from leyden.errors import UserError
 
@@ -124,11 +125,12 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         broken = images.broken | {row.name: row.reason for row in table.rows if row.reason}
         refuse_broken(self.root, broken, len(images.labels), self.skip_broken)
         if not rows:
-            raise UserError(f"{self.root} has no image in {len(self.class_names)} classes")
+            raise UserError(f"no image in {self.root}")
         labels = self._class_indices([images.labels[row.name][0] for row in rows])
-        splits, drawn = self._splits(rows, labels, [images.labels[row.name][1] for row in rows])
+        given, digests = [images.labels[row.name][1] for row in rows], [row.digest for row in rows]
+        splits, drawn = complete_splits(given, digests, labels, self.shares, self.split_seed)
         if not self.allow_leaks:
-            refuse_leaks(self.root, [row.name for row in rows], [row.digest for row in rows], splits)
+            refuse_leaks(self.root, [row.name for row in rows], digests, splits)
         if stage in ("fit", None):
             check_classes(self.root, self.class_names, labels, splits)
         self._measure([row for row, split in zip(rows, splits, strict=True) if split == "train"])
@@ -153,17 +155,6 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
                 f"{self.root} has images of {listed(unknown)}, but the classes are {listed(self.class_names)}"
             )
         return [index[name] for name in names]
-
-    def _splits(self, rows: list[Row], labels: list[int], given: list[str | None]) -> tuple[list[str], list[str]]:
-        """Return the split of each image, and which splits are drawn."""
-        drawn = [split for split in self.shares if split not in given]
-        splits = [split or "train" for split in given]
-        train = [i for i, split in enumerate(splits) if split == "train"]
-        shares = {split: self.shares[split] for split in drawn}
-        new = draw_splits([rows[i].digest for i in train], [labels[i] for i in train], shares, self.split_seed)
-        for i, split in zip(train, new, strict=True):
-            splits[i] = split
-        return splits, drawn if train else []
 
     def _measure(self, rows: list[Row]) -> None:
         """Set the constants that are to be measured, over the training images."""

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leyden.data.image_cache import State
 from leyden.data.image_files import printable
 from leyden.data.image_search import find_images
+from leyden.data.image_table import State
 from leyden.errors import UserError
 
 SPLITS = ("train", "val", "test")

@@ -5,6 +5,28 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 
+def complete_splits(
+    given: Sequence[str | None], digests: Sequence[str], labels: Sequence[int], shares: Mapping[str, float], seed: int
+) -> tuple[list[str], list[str]]:
+    """Draw the splits that are not given from the training images.
+
+    Args:
+        given: The split of each image; None if there are no splits, which makes all of them training images.
+        digests, labels, seed: As for `draw_splits`.
+        shares: {name of the split: its share of the training images} of the splits that there must be.
+
+    Returns:
+        The name of the split for each image, and the names of those that were drawn.
+    """
+    splits = [split or "train" for split in given]
+    train = [i for i, split in enumerate(splits) if split == "train"]
+    missing = {split: share for split, share in shares.items() if split not in given} if train else {}
+    drawn = draw_splits([digests[i] for i in train], [labels[i] for i in train], missing, seed)
+    for i, split in zip(train, drawn, strict=True):
+        splits[i] = split
+    return splits, list(missing)
+
+
 def draw_splits(digests: Sequence[str], labels: Sequence[int], shares: Mapping[str, float], seed: int) -> list[str]:
     """Draw the split of each image: the same share of each class, `train` for the rest.
 
