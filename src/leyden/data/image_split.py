@@ -12,8 +12,10 @@ def complete_splits(
 
     Args:
         given: The split of each image; None if there are no splits, which makes all of them training images.
-        digests, labels, seed: As for `draw_splits`.
+        digests: A digest of the content of each image.
+        labels: The class of each image.
         shares: {name of the split: its share of the training images} of the splits that there must be.
+        seed: Seed of the draw.
 
     Returns:
         The name of the split for each image, and the names of those that were drawn.
