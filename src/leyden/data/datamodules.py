@@ -96,6 +96,9 @@ class ImageDataModule(ArrayDataModule):
         std: Standard deviation to divide by after that, one number per channel, or one for all.
         augment: Modules that change training batches (B, C, H, W) of uint8, in this order; see
             `leyden.data.transforms`. Validation, test and prediction use the original images.
+        mix: A module that mixes the images and labels of a training batch after normalisation; see `leyden.data.mix`.
+            It is called with images, labels and the number of classes, and returns images and the probability of each
+            class, (B, num_classes).
         kwargs: The options of `ArrayDataModule`.
     """
 
@@ -106,15 +109,17 @@ class ImageDataModule(ArrayDataModule):
         mean: float | Sequence[float],
         std: float | Sequence[float],
         augment: list[nn.Module] | None = None,
+        mix: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.mean = torch.tensor(mean).reshape(-1, 1, 1)  # (C, 1, 1)
         self.std = torch.tensor(std).reshape(-1, 1, 1)
         self.augment = augment or []
+        self.mix = mix
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and split the arrays, and check `mean` and `std`.
+        """Load, check and split the arrays, and check `mean`, `std` and `mix`.
 
         Raises:
             UserError: The data or an option is wrong.
@@ -125,6 +130,8 @@ class ImageDataModule(ArrayDataModule):
                 raise UserError(f"{name} has {len(constant)} numbers, but an image has {channels} channels")
         if not (self.std > 0).all():
             raise UserError("std must be positive: pixels are divided by it")
+        if self.mix is not None and not hasattr(self, "num_classes"):
+            raise UserError(f"data.mix needs class labels, which {type(self).__name__} does not have: leave it out")
         super().setup(stage)
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -135,17 +142,31 @@ class ImageDataModule(ArrayDataModule):
         return x.to(torch.float32, copy=True).div_(self.pixel_max).sub_(self.mean).div_(self.std)
 
     def preprocess(self, batch: Batch, training: bool) -> Batch:
-        """Augment, if `training`, and normalise a batch.
+        """Augment, if `training`, normalise and mix a batch.
 
         Args:
             batch: Images of uint8, (B, C, H, W), and targets, (B, ...).
-            training: Whether to augment, with draws from the global random generators.
+            training: Whether to augment and mix, with draws from the global random generators.
+
+        Returns:
+            Images of float32, and the targets; with `mix`, if `training`, probabilities (B, num_classes).
         """
         x, y = batch
         if training:
             for transform in self.augment:
-                x = transform(x)
-        return self.normalize(x), y
+                x = self._augment(transform, x)
+        x = self.normalize(x)
+        if training and self.mix is not None:
+            mixed: Batch = self.mix(x, y, self.num_classes)
+            return mixed
+        return x, y
+
+    def _augment(self, transform: nn.Module, x: Tensor) -> Tensor:
+        if self.pixel_max == 255 or not getattr(transform, "full_range", False):
+            return transform(x)  # type: ignore[no-any-return]
+        scale = 255 / self.pixel_max
+        changed: Tensor = transform((x * scale).round().to(x.dtype))
+        return (changed / scale).round().to(x.dtype)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Preprocess a batch; a tensor is the example input of the model, for the printed summary."""
