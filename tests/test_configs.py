@@ -30,6 +30,7 @@ QUICK = {  # one of each task and dataset; the others are marked slow
     "rnn_mnist",
     "two_layer_regression",
 }
+AUGMENTATIONS = ["random_resized_crop", "color_jitter", "trivial_augment", "random_erasing", "mixup", "cutmix"]
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 
 
@@ -160,8 +161,11 @@ def test_the_ddp_overlay_says_in_one_line_where_there_is_no_gpu(capfd: pytest.Ca
 
 
 @pytest.mark.usefixtures("tiny_data")
-def test_the_overlays_of_augmentation_train_a_step_together_and_each_changes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "overlays", [AUGMENTATIONS, *(pytest.param([name], marks=pytest.mark.slow) for name in AUGMENTATIONS)]
+)
+def test_the_overlays_of_augmentation_change_the_images_of_a_step(
+    overlays: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from leyden.models.conv_net import ConvNet
 
@@ -170,13 +174,9 @@ def test_the_overlays_of_augmentation_train_a_step_together_and_each_changes_it(
     monkeypatch.setattr(ConvNet, "forward", lambda self, x: (self.training and seen.append(x)) or forward(self, x))
     experiment = str(PROJECT / "configs" / "convnet_cifar10.yaml")
     fit = ["fit", "--config", experiment, *ONE_STEP, "--data.val_size", "100", "--test_after_fit", "false"]
-    augmentations = ["random_resized_crop", "color_jitter", "trivial_augment", "random_erasing", "mixup", "cutmix"]
-    words = [["--config", str(PROJECT / "configs" / "with" / f"{name}.yaml")] for name in augmentations]
-    together = [word for pair in words for word in pair]
-    batches = []
-    for flags in ([], *words, together):
-        assert main([*fit, *flags]) == 0
-        batches.append(seen[-1])
-    for index, x in enumerate(batches):
-        assert x.shape == batches[0].shape
-        assert not any(x.equal(other) for other in batches[:index])
+    assert main(fit) == 0
+    plain = seen[-1]
+    flags = [word for name in overlays for word in ("--config", str(PROJECT / "configs" / "with" / f"{name}.yaml"))]
+    assert main([*fit, *flags]) == 0
+    assert seen[-1].shape == plain.shape
+    assert not seen[-1].equal(plain)

@@ -107,3 +107,16 @@ def test_any_transform_of_torchvision_is_applied_to_one_image_after_another() ->
     assert y.equal(torch.stack([theirs(image) for image in x]))
     same = PerSample(theirs)(x[:1].expand(16, -1, -1, -1))
     assert len(same.flatten(1).unique(dim=0)) == 16  # without PerSample: 1
+
+
+@pytest.mark.parametrize("transform", ALL)
+def test_a_batch_larger_than_the_cache_is_transformed_in_parts_with_the_same_result(
+    transform: RandomTransform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = images((16, 3, 32, 32))
+    torch.manual_seed(3)
+    whole = transform(x)
+    for size in (3 * 32 * 32 * 5, 1):  # 5 samples, and less than one
+        monkeypatch.setattr("leyden.data.transforms.CACHED_VALUES", size)
+        torch.manual_seed(3)
+        assert transform(x).equal(whole)

@@ -8,12 +8,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from leyden.data.transforms import RandomTransform
 
 LUMA = (0.2989, 0.587, 0.114)  # weights of R, G and B in the brightness of a pixel, ITU-R BT.601
-SHARPENING_BASE = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 1 / 13))  # Pillow's SMOOTH
 
 
 def _grey(x: Tensor) -> Tensor:
@@ -48,9 +46,11 @@ def adjust_sharpness(x: Tensor, factor: Tensor) -> Tensor:
     """Multiply the difference of each pixel from a smoothed image by a factor; the pixels at the edge stay the same."""
     if min(x.shape[-2:]) < 3:
         return x
-    channels, base = x.shape[1], x.float()
-    kernel = base.new_tensor(SHARPENING_BASE).expand(channels, 1, 3, 3)
-    base[..., 1:-1, 1:-1] = F.conv2d(x.float(), kernel, groups=channels).round_()
+    base = x.float()
+    rows = base[..., :-2] + base[..., 1:-1] + base[..., 2:]
+    box = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    inner = base[..., 1:-1, 1:-1]
+    inner.copy_(box.add_(inner, alpha=4).div_(13).round_())  # the centre counts 5, its neighbours 1
     return _blend(x, base, factor)
 
 
@@ -61,17 +61,19 @@ def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
     """
     if x.shape[1] == 1:
         return x
-    x = x.float()
-    value = x.amax(dim=1, keepdim=True)
-    chroma = value - x.amin(dim=1, keepdim=True)
-    r, g, b = x[:, :, None].unbind(1)
-    difference = torch.where(value == r, g - b, torch.where(value == g, b - r, r - g))
-    offset = torch.where(value == r, 0.0, torch.where(value == g, 2.0, 4.0))
-    hue = offset + difference / chroma.clamp(min=1) + 6 * turn  # where the chroma is 0, its factor below is
-    # each channel falls from the value by the chroma, and rises again, over four sixths of a turn
-    sixths = (hue + hue.new_tensor([5, 3, 1])[:, None, None]).remainder_(6)  # (B, 3, H, W)
-    fall = torch.minimum(sixths, 4 - sixths).clamp_(0, 1)
-    return (value - chroma * fall).round_().to(torch.uint8)
+    r, g, b = x.float().unbind(1)  # each (B, H, W)
+    value = torch.maximum(torch.maximum(r, g), b)
+    chroma = value - torch.minimum(torch.minimum(r, g), b)
+    is_red, is_green = value == r, value == g
+    difference = torch.where(is_red, g - b, torch.where(is_green, b - r, r - g))
+    offset = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
+    hue = difference.div_(chroma.clamp(min=1)).add_(offset).add_(6 * turn[:, 0])  # of grey pixels, any
+    y = torch.empty_like(x)
+    for channel, start in enumerate((5, 3, 1)):
+        # a channel falls from the value by the chroma, and rises again, over four sixths of the circle
+        sixths = (hue + (start + 6)).div_(6).frac_().mul_(6)  # 6 more, as frac_ keeps the sign
+        y[:, channel] = (value - torch.minimum(sixths, 4 - sixths).clamp_(0, 1).mul_(chroma)).round_()
+    return y
 
 
 ADJUSTMENTS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+CACHED_VALUES = 2**19  # 2 MiB in float32: on a CPU, larger batches are transformed in parts that stay in its cache
+
 
 class RandomTransform(nn.Module, ABC):
     """A random change of images (B, C, H, W) that keeps their shape, dtype and device."""
@@ -28,7 +30,12 @@ class RandomTransform(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw parameters and transform images (B, C, H, W)."""
-        return self.transform(x, self.draw(x))
+        params = self.draw(x)
+        if x.device.type != "cpu" or x.numel() <= CACHED_VALUES:
+            return self.transform(x, params)
+        size = max(1, CACHED_VALUES // x[0].numel())
+        parts = zip(torch.split(x, size), torch.split(params, size), strict=True)
+        return torch.cat([self.transform(*part) for part in parts])
 
 
 class RandomCrop(RandomTransform):
