@@ -117,5 +117,6 @@ class ColorJitter(RandomTransform):
             for index, adjust in enumerate(ADJUSTMENTS):
                 rows = (order[:, place] == index).nonzero().squeeze(1)
                 if self.largest[index] and len(rows):
-                    y[rows] = adjust(y[rows], params[rows, index, None, None, None])
+                    changed = adjust(y.index_select(0, rows), params[rows, index, None, None, None])
+                    y.index_copy_(0, rows, changed)  # faster than y[rows]
         return y

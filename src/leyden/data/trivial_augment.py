@@ -74,11 +74,11 @@ class TrivialAugment(RandomTransform):
         y, operation, strength = x.clone(), params[:, 0], params[:, 1] / (STRENGTHS - 1)
         rows = ((operation > 0) & (operation <= len(MOVES))).nonzero().squeeze(1)
         if len(rows):
-            y[rows] = _move(x[rows], operation[rows], strength[rows])
+            y.index_copy_(0, rows, _move(x.index_select(0, rows), operation[rows], strength[rows]))
         for name, change in COLORS.items():
             rows = (operation == OPERATIONS.index(name)).nonzero().squeeze(1)
             if len(rows):
-                y[rows] = change(x[rows], strength[rows, None, None, None])
+                y.index_copy_(0, rows, change(x.index_select(0, rows), strength[rows, None, None, None]))
         return y
 
 
