@@ -44,7 +44,7 @@ DATA: dict[str, type[ArrayDataModule]] = {
         SyntheticRegressionDataModule,
     )
 }
-LOADING = {"augment", "batch_size", "num_workers", "pin_memory", "drop_last", "sampler", "persistent_workers"}
+LOADING = {"augment", "mix", "batch_size", "num_workers", "pin_memory", "drop_last", "sampler", "persistent_workers"}
 LOADING |= {"prefetch_factor", "timeout", "on_device"}  # these change no array
 SMOOTHINGS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
 LOGISTIC_C = [0.001, 0.01, 0.1]  # inverse of the weight of the penalty
@@ -192,8 +192,8 @@ def open_run(file: str | Path) -> tuple[Any, ImageDataModule]:
     package, _, name = config["model"]["class_path"].rpartition(".")
     model = getattr(import_module(package), name).load_from_checkpoint(file, weights_only=True, map_location="cpu")
     config["data"]["init_args"] |= {"sampler": None}
-    if "augment" in config["data"]["init_args"]:
-        config["data"]["init_args"]["augment"] = None
+    for name in {"augment", "mix"} & config["data"]["init_args"].keys():
+        config["data"]["init_args"][name] = None
     data = instantiate_class((), config["data"])
     data.setup()
     return model.eval(), data

@@ -30,6 +30,7 @@ QUICK = {  # one of each task and dataset; the others are marked slow
     "rnn_mnist",
     "two_layer_regression",
 }
+AUGMENTATIONS = ["random_resized_crop", "color_jitter", "trivial_augment", "random_erasing", "mixup", "cutmix"]
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 
 
@@ -86,7 +87,15 @@ def test_a_file_opens_with_its_purpose_and_an_experiment_with_its_command_and_re
 
 def merged(plain: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return nested dicts with some of their values changed."""
-    return plain | {k: merged(plain[k], v) if isinstance(v, dict) else v for k, v in changes.items()}
+    return plain | {k: merged(plain[k], v) if isinstance(plain[k], dict) else v for k, v in changes.items()}
+
+
+def check_added(found: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:
+    """Compare parts with what a file asks for, which may leave arguments out and use short names."""
+    for one, wanted in zip(found, asked, strict=True):
+        assert f".{one['class_path']}".endswith(f".{wanted['class_path']}")
+        init_args = one.get("init_args", {})
+        assert init_args == init_args | wanted.get("init_args", {})
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -101,6 +110,11 @@ def test_an_overlay_changes_only_what_it_says(overlay: str, capsys: pytest.Captu
     file = PROJECT / "configs" / "with" / f"{overlay}.yaml"
     content = yaml.safe_load(file.read_text())
     before, after = resolved(DIGITS), resolved(DIGITS, str(file))
+    if augment := content.get("data", {}).get("init_args", {}).pop("augment+", []):
+        old, new = (config["data"]["init_args"]["augment"] for config in (before, after))
+        assert new[: len(old)] == old
+        check_added(new[len(old) :], augment)
+        after["data"]["init_args"]["augment"] = old
     for part in ("model", "data"):
         assert after[part] == merged(before[part], content.get(part, {}))
     plain, stacked = before["trainer"], after["trainer"]
@@ -108,10 +122,7 @@ def test_an_overlay_changes_only_what_it_says(overlay: str, capsys: pytest.Captu
     wanted = content.get("trainer", {})
     for name in {"callbacks", "logger"} & {name.rstrip("+") for name in wanted if name.endswith("+")}:
         added = changed.pop(name)[len(plain[name]) :]
-        for found, asked in zip(added, wanted.pop(f"{name}+"), strict=True):
-            assert f".{found['class_path']}".endswith(f".{asked['class_path']}")
-            init_args = found.get("init_args", {})
-            assert init_args == init_args | asked.get("init_args", {})
+        check_added(added, wanted.pop(f"{name}+"))
     if "strategy" in wanted:  # its other arguments are torch's
         found, asked = changed["strategy"]["init_args"], wanted["strategy"]["init_args"]
         changed["strategy"]["init_args"] = {name: found[name] for name in asked}
@@ -147,3 +158,25 @@ def test_the_ddp_overlay_says_in_one_line_where_there_is_no_gpu(capfd: pytest.Ca
     overlay = str(PROJECT / "configs" / "with" / "ddp.yaml")
     assert main(["fit", "--config", DIGITS, "--config", overlay]) == 2
     assert "gpu" in capfd.readouterr().err.lower().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("tiny_data")
+@pytest.mark.parametrize(
+    "overlays", [AUGMENTATIONS, *(pytest.param([name], marks=pytest.mark.slow) for name in AUGMENTATIONS)]
+)
+def test_the_overlays_of_augmentation_change_the_images_of_a_step(
+    overlays: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leyden.models.conv_net import ConvNet
+
+    seen: list[torch.Tensor] = []
+    forward = ConvNet.forward
+    monkeypatch.setattr(ConvNet, "forward", lambda self, x: (self.training and seen.append(x)) or forward(self, x))
+    experiment = str(PROJECT / "configs" / "convnet_cifar10.yaml")
+    fit = ["fit", "--config", experiment, *ONE_STEP, "--data.val_size", "100", "--test_after_fit", "false"]
+    assert main(fit) == 0
+    plain = seen[-1]
+    flags = [word for name in overlays for word in ("--config", str(PROJECT / "configs" / "with" / f"{name}.yaml"))]
+    assert main([*fit, *flags]) == 0
+    assert seen[-1].shape == plain.shape
+    assert not seen[-1].equal(plain)

@@ -33,6 +33,15 @@ MOMENTS = [  # the count-th call of a hook
     ("on_train_batch_end", 34),  # the last batch of the third epoch
     ("on_validation_start", 1),
 ]
+MIXED = [  # random draws before each step, and probabilities as targets
+    "--data.mix=leyden.data.mix.MixupOrCutMix",
+    "--data.augment+=leyden.data.boxes.RandomResizedCrop",
+    "--data.augment+=leyden.data.color_jitter.ColorJitter",
+    "--data.augment+=leyden.data.trivial_augment.TrivialAugment",
+    "--data.augment+=leyden.data.boxes.RandomErasing",
+    "--model.class_weights=balanced",
+    "--model.metrics+=torchmetrics.classification.MulticlassF1Score",
+]
 VARIANTS = {
     "plain": [],
     "two workers": ["--data.num_workers", "2"],
@@ -73,6 +82,8 @@ VARIANTS = {
         f"--data.sampler.weights={[1.0, 2.0] * 30}",
         "--data.sampler.num_samples=1237",
     ],
+    "mixed images": MIXED,
+    "mixed images from two workers": [*MIXED, "--data.num_workers=2"],
     "a subset": [
         "--data.sampler=torch.utils.data.SubsetRandomSampler",
         f"--data.sampler.indices={list(range(0, 180, 3))}",

@@ -61,3 +61,19 @@ def test_a_batch_of_one_is_no_matter_where_it_is_dropped_or_never_reached() -> N
     words = ["fit", "--config", DIGITS, *ONE_PIXEL.split(), "--data.batch_size", "12", "--trainer.max_epochs", "1"]
     assert main([*words, "--data.drop_last", "true"]) == 0
     assert main([*words, "--trainer.limit_train_batches", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--config", DIGITS, "--model.loss", "torch.nn.MultiMarginLoss"], "ConvNet does not take a batch"),
+        (["--config", str(CONFIGS / "imagegpt_digits.yaml")], "ImageGPT does not take a batch"),
+    ],
+    ids=["a loss of labels", "a model of labels"],
+)
+def test_a_loss_or_a_model_that_takes_labels_only_is_refused_where_labels_are_mixed(
+    flags: list[str], reason: str, refused: Callable[..., str]
+) -> None:
+    line = refused("fit", *flags, "--data.mix", "Mixup")
+    assert reason in line
+    assert "data.mix gives probabilities (B, C) as targets" in line

@@ -11,7 +11,11 @@ from torch.utils.data import (
 )
 
 from leyden.data.array_dataset import Batch
+from leyden.data.boxes import RandomErasing
+from leyden.data.datamodules import ImageDataModule
+from leyden.data.mix import Mixup, MixupOrCutMix
 from leyden.data.transforms import RandomCrop, RandomHorizontalFlip
+from leyden.data.trivial_augment import TrivialAugment
 from leyden.errors import UserError
 
 from .arrays import Hundred, Images, OnDevice, Recorder, make_trainer, numbers, ready
@@ -185,3 +189,78 @@ def test_a_batch_is_preprocessed_without_a_trainer_and_augmented_only_if_asked_t
     x, _ = dm.preprocess(batch, training=True)
     torch.manual_seed(0)
     assert torch.equal(x, dm.normalize(RandomCrop(2)(batch[0])))
+
+
+class Mixed(Recorder):
+    """Keeps the targets too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[Tensor] = []
+        self.eval_targets: list[Tensor] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.targets.append(batch[1])
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.eval_targets.append(batch[1])
+        super().validation_step(batch, batch_idx)
+
+
+def test_only_training_batches_are_mixed() -> None:
+    dm, model = Images(mix=Mixup(1.0), sampler=SequentialSampler), Mixed()
+    make_trainer(max_epochs=1).fit(model, datamodule=dm)
+    train, val = dm.train_set, dm.val_set
+    x, target = torch.cat(model.train_batches), torch.cat(model.targets)
+    assert target.shape == (32, 2)
+    torch.testing.assert_close(target.sum(dim=1), torch.ones(32))
+    assert ((target > 0) & (target < 1)).any()
+    assert not x.equal(dm.normalize(train.x[train.indices]))
+    assert torch.cat(model.eval_batches[-1:]).equal(dm.normalize(val.x[val.indices]))
+    assert torch.cat(model.eval_targets[-1:]).equal(val.y[val.indices])
+
+
+def test_a_resumed_run_mixes_the_very_next_batch_in_the_same_way(tmp_path: Any) -> None:
+    class SaveOnce(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 5:
+                trainer.save_checkpoint(tmp_path / "run.ckpt")
+
+    def make() -> tuple[Mixed, Images]:
+        return Mixed(), Images(augment=[RandomErasing(), TrivialAugment()], mix=MixupOrCutMix())
+
+    whole, dm = make()
+    make_trainer(callbacks=[SaveOnce()]).fit(whole, datamodule=dm)
+    rest, dm = make()
+    make_trainer().fit(rest, datamodule=dm, ckpt_path=tmp_path / "run.ckpt")
+    assert torch.cat(rest.train_batches).equal(torch.cat(whole.train_batches[5:]))
+    assert torch.cat(rest.targets).equal(torch.cat(whole.targets[5:]))
+
+
+def test_mixing_needs_class_labels() -> None:
+    no_classes = type("Plain", (ImageDataModule,), {"input_shape": (3, 8, 8), "load_arrays": lambda self: None})
+    with pytest.raises(UserError, match="mix needs class labels, which Plain does not have: leave it out"):
+        no_classes(val_size=8, mean=0.5, std=0.25, mix=Mixup()).setup()
+
+
+def test_a_transform_that_needs_the_full_range_of_pixels_gets_it() -> None:
+    seen = []
+
+    class Invert(torch.nn.Module):
+        full_range = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return 255 - x
+
+    class Sixteen(Images):
+        pixel_max = 16
+
+    x = torch.arange(17, dtype=torch.uint8).expand(2, 3, 1, 17)
+    dm = Sixteen(augment=[Invert()])
+    changed, _ = dm.preprocess((x, torch.zeros(2)), training=True)
+    assert seen[0].flatten().unique().tolist() == [round(level * 255 / 16) for level in range(17)]
+    assert changed.equal(dm.normalize(16 - x))
+    Images(augment=[Invert()]).preprocess((x, torch.zeros(2)), training=True)
+    assert seen[1].equal(x)

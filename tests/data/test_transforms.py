@@ -2,18 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from leyden.data.transforms import RandomAffine, RandomCrop, RandomHorizontalFlip, RandomTransform
+from leyden.data.transforms import PerSample, RandomAffine, RandomCrop, RandomHorizontalFlip, RandomTransform
 
-SHAPES = [(16, 1, 28, 28), (16, 3, 32, 32), (16, 3, 20, 31)]
-
-
-def images(shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Tensor:
-    x = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    return x if dtype == torch.uint8 else x.to(dtype) / 255
+from .images import SHAPES, images
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -102,3 +97,26 @@ def test_draws_follow_the_seed() -> None:
         first = transform(x)
         torch.manual_seed(3)
         assert transform(x).equal(first)
+
+
+def test_any_transform_of_torchvision_is_applied_to_one_image_after_another() -> None:
+    x, theirs = images((16, 3, 32, 32)), v2.RandomPerspective(p=1)
+    torch.manual_seed(3)
+    y = PerSample(theirs)(x)
+    torch.manual_seed(3)
+    assert y.equal(torch.stack([theirs(image) for image in x]))
+    same = PerSample(theirs)(x[:1].expand(16, -1, -1, -1))
+    assert len(same.flatten(1).unique(dim=0)) == 16  # without PerSample: 1
+
+
+@pytest.mark.parametrize("transform", ALL)
+def test_a_batch_larger_than_the_cache_is_transformed_in_parts_with_the_same_result(
+    transform: RandomTransform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = images((16, 3, 32, 32))
+    torch.manual_seed(3)
+    whole = transform(x)
+    for size in (3 * 32 * 32 * 5, 1):  # 5 samples, and less than one
+        monkeypatch.setattr("leyden.data.transforms.CACHED_VALUES", size)
+        torch.manual_seed(3)
+        assert transform(x).equal(whole)

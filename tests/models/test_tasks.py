@@ -11,9 +11,13 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassF1Score
 
+from leyden.data.digits import DigitsDataModule
+from leyden.data.mix import CutMix
 from leyden.data.synthetic import SyntheticClustersDataModule
 from leyden.errors import UserError
+from leyden.models.conv_net import ConvNet
 from leyden.models.linear_regression import LinearRegression
 from leyden.models.mlp import MLP
 from leyden.models.tasks import NetworkClassifier
@@ -171,3 +175,89 @@ def test_two_classes_give_binary_cross_entropy() -> None:
     p = (logits[:, 1] - logits[:, 0]).sigmoid()  # the probability of class 1
     expected = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
     torch.testing.assert_close(MLP(input_shape=(10,), num_classes=2).loss(logits, y), expected)
+
+
+SOFT = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.1, 0.9], [1.0, 0.0, 0.0], [0.25, 0.25, 0.5]])
+
+
+def written_loss(logits: torch.Tensor, target: list[list[float]], weight: list[float], smoothing: float) -> float:
+    """-sum(w_c q_nc log p_nc) / sum(w_c y_nc), with q = (1 - s) y + s / C."""
+    above = below = 0.0
+    for row, log_p in zip(target, logits.log_softmax(dim=1).tolist(), strict=True):
+        for w, y, lp in zip(weight, row, log_p, strict=True):
+            above -= w * ((1 - smoothing) * y + smoothing / len(row)) * lp
+            below += w * y
+    return above / below
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 40.0]])
+def test_the_loss_of_probabilities_is_the_written_formula_and_of_0_and_1_that_of_labels(
+    weight: list[float] | None, smoothing: float
+) -> None:
+    model = MLP(input_shape=(10,), num_classes=3, class_weights=weight, label_smoothing=smoothing).train()
+    model.on_fit_start()
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    expected = written_loss(logits, SOFT.tolist(), weight or [1.0] * 3, smoothing)
+    assert model.loss(logits, SOFT).item() == pytest.approx(expected, rel=1e-5)
+    labels = torch.tensor([0, 2, 1, 2])
+    hard = nn.functional.one_hot(labels, 3).float()
+    torch.testing.assert_close(model.loss(logits, hard), model.loss(logits, labels))
+    torch.testing.assert_close(
+        model.loss(logits, hard), nn.CrossEntropyLoss(model._weight, label_smoothing=smoothing)(logits, labels)
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_weighted_loss_of_probabilities_is_over_the_batches_of_all_ranks(smoothing: float, ranks: Any) -> None:
+    weight = [1.0, 2.0, 40.0]
+    logits, y = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.cat([SOFT, SOFT.flip(1)])
+    options: dict[str, Any] = {"class_weights": weight, "label_smoothing": smoothing}
+    models = [MLP(input_shape=(10,), num_classes=3, **options).train() for _ in range(2)]
+
+    def loss(rank: int) -> torch.Tensor:
+        models[rank].on_fit_start()
+        return models[rank].loss(logits[4 * rank :][:4], y[4 * rank :][:4])
+
+    mean = torch.stack(ranks.run(loss)).mean().item()
+    assert mean == pytest.approx(written_loss(logits, y.tolist(), weight, smoothing), rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 40.0]])
+def test_the_loss_of_probabilities_is_in_float32_under_autocast(weight: list[float] | None) -> None:
+    model = MLP(input_shape=(10,), num_classes=3, class_weights=weight).train()
+    model.on_fit_start()
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(logits, SOFT)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, model.loss(logits.float(), SOFT))
+
+
+def test_the_training_accuracy_of_mixtures_compares_with_the_larger_part_and_the_validation_with_the_label() -> None:
+    model = MLP(input_shape=(3,), num_classes=3, metrics=[MulticlassF1Score])
+    output = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    model.update_metrics("train", output, SOFT, torch.tensor(1.0))
+    model.update_metrics("val", output, SOFT.argmax(dim=1), torch.tensor(1.0))
+    model.flush_metrics("train")
+    model.flush_metrics("val")
+    for name in ("acc", "f1_score"):
+        assert model.metrics("train")[name].compute() == model.metrics("val")[name].compute()
+    assert model.metrics("train")["acc"].compute() == 0.5
+
+
+def test_with_mixed_training_images_the_validation_is_that_of_clean_images_and_labels() -> None:
+    data = DigitsDataModule(mix=CutMix(), batch_size=64)
+    model = ConvNet(input_shape=(1, 28, 28), num_classes=10, class_weights="balanced")
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    run = Trainer(max_epochs=1, enable_checkpointing=False, accelerator="cpu", **quiet)
+    run.fit(model, data)
+    model.eval()
+    clean = data.normalize(data.val_set.x[data.val_set.indices])
+    with torch.no_grad():
+        logits = model(clean)
+    right = logits.argmax(dim=1) == data.val_set.labels
+    assert run.callback_metrics["val/acc"].item() == pytest.approx(right.double().mean().item())
+    loss = nn.functional.cross_entropy(logits, data.val_set.labels)
+    assert run.callback_metrics["val/loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert run.callback_metrics["train/loss"].isfinite()

@@ -138,6 +138,8 @@ def check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: 
         reason, fix = str(error).partition("\n")[0], ""
         if "more than 1 value per channel" in reason:
             fix = ": an epoch ends with a batch of one sample, set --data.drop_last true or another batch_size"
+        elif getattr(data, "mix", None) is not None:
+            fix = ": data.mix gives probabilities (B, C) as targets, leave it out or take a loss that they fit"
         pair = f"{type(model).__name__} does not take a batch of {type(data).__name__}"
         raise UserError(f"{pair} ({reason}){fix}") from error
     if not loss.isfinite():

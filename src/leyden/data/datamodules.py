@@ -95,6 +95,7 @@ class ImageDataModule(ImageBatches, ArrayDataModule):
         std: Standard deviation to divide by after that, one number per channel, or one for all.
         augment: Modules that change training batches (B, C, H, W) of uint8, in this order; see
             `leyden.data.transforms`. Validation, test and prediction use the original images.
+        mix: A module that mixes the images and labels of a training batch after normalisation; see `leyden.data.mix`.
         kwargs: The options of `ArrayDataModule`.
     """
 
@@ -103,18 +104,20 @@ class ImageDataModule(ImageBatches, ArrayDataModule):
         mean: float | Sequence[float],
         std: float | Sequence[float],
         augment: list[nn.Module] | None = None,
+        mix: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.mean = constant(mean)
         self.std = constant(std)
         self.augment = augment or []
+        self.mix = mix
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and split the arrays, and check `mean` and `std`.
+        """Load, check and split the arrays, and check `mean`, `std` and `mix`.
 
         Raises:
             UserError: The data or an option is wrong.
         """
-        self.check_constants(self.input_shape[0])
+        self.check_image_options(self.input_shape[0])
         super().setup(stage)

@@ -50,6 +50,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         skip_broken: Whether to leave out images that cannot be read, instead of refusing to start.
         allow_leaks: Whether copies of an image may be in different splits.
         augment: Modules that change training batches (B, C, H, W) of uint8, in this order.
+        mix: A module that mixes the images and labels of a training batch; see `leyden.data.mix`.
         kwargs: The options of `leyden.data.split_loaders.SplitLoaders`: `batch_size`, `num_workers`, `sampler`, ...
     """
 
@@ -70,6 +71,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         skip_broken: bool = False,
         allow_leaks: bool = False,
         augment: list[nn.Module] | None = None,
+        mix: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +85,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         self.skip_broken = skip_broken
         self.allow_leaks = allow_leaks
         self.augment = augment or []
+        self.mix = mix
         if image_size < 1 or min(self.shares.values()) <= 0 or sum(self.shares.values()) >= 1:
             raise UserError("image_size must be 1 or more, val_share and test_share above 0 and together below 1")
         self.class_names = classes or self._find_classes()
@@ -134,7 +137,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         if stage in ("fit", None):
             check_classes(self.root, self.class_names, labels, splits)
         self._measure([row for row, split in zip(rows, splits, strict=True) if split == "train"])
-        self.check_constants(self.input_shape[0])
+        self.check_image_options(self.input_shape[0])
         self.fingerprint = cache_key(sorted((row.digest, i, s) for row, i, s in zip(rows, labels, splits, strict=True)))
         pixels = cache.pixels(table) if self.cache else None
         y = torch.tensor(labels)

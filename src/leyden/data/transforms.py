@@ -1,7 +1,9 @@
 """Random changes of training images, on a whole batch at once and different for each sample.
 
 The random transforms of torchvision draw once for a whole batch. Each transform here has two parts: `draw` returns the
-random parameters, and `transform` applies them as torchvision's functional transforms do to one image.
+random parameters, and `transform` applies them as torchvision's functional transforms do to one image. `PerSample`
+applies any transform of torchvision to each image, at the speed of one image at a time. More transforms are in
+`boxes.py`, `color_jitter.py` and `trivial_augment.py`; `mix.py` combines pairs of images and their labels.
 """
 
 from abc import ABC, abstractmethod
@@ -10,9 +12,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+CACHED_VALUES = 2**19  # 2 MiB in float32: on a CPU, larger batches are transformed in parts that stay in its cache
+
 
 class RandomTransform(nn.Module, ABC):
     """A random change of images (B, C, H, W) that keeps their shape, dtype and device."""
+
+    full_range = False  # whether the brightest pixel must be 255; `ImageDataModule` scales other data for it
 
     @abstractmethod
     def draw(self, x: Tensor) -> Tensor:
@@ -24,7 +30,12 @@ class RandomTransform(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw parameters and transform images (B, C, H, W)."""
-        return self.transform(x, self.draw(x))
+        params = self.draw(x)
+        if x.device.type != "cpu" or x.numel() <= CACHED_VALUES:
+            return self.transform(x, params)
+        size = max(1, CACHED_VALUES // x[0].numel())
+        parts = zip(torch.split(x, size), torch.split(params, size), strict=True)
+        return torch.cat([self.transform(*part) for part in parts])
 
 
 class RandomCrop(RandomTransform):
@@ -91,18 +102,62 @@ class RandomAffine(RandomTransform):
 
     def transform(self, x: Tensor, params: Tensor) -> Tensor:
         """Rotate and shift by `params`, (B, 3)."""
-        height, width = x.shape[-2:]
         angle, right, down = params.unbind(1)
         cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
-        # affine_grid needs the source of each output pixel, so this is the inverse: shift back, then rotate back.
-        # Its coordinates are -1 to 1 along each side.
-        theta = torch.stack(
-            [
-                torch.stack([cos, sin * height / width, -2 / width * (cos * right + sin * down)], 1),
-                torch.stack([-sin * width / height, cos, 2 / height * (sin * right - cos * down)], 1),
-            ],
-            dim=1,
-        )  # (B, 2, 3)
-        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-        y = F.grid_sample(x.float(), grid, align_corners=False)
-        return y.to(x.dtype) if x.is_floating_point() else y.round().to(x.dtype)
+        # the inverse: shift back, then rotate back
+        source = [[cos, sin, -(cos * right + sin * down)], [-sin, cos, sin * right - cos * down]]
+        return affine(x, source, "bilinear")
+
+
+def affine(x: Tensor, source: list[list[Tensor]], mode: str) -> Tensor:
+    """Apply an affine map to each image; pixels outside of the image are zero.
+
+    Args:
+        x: Images (B, C, H, W).
+        source: Two rows of three numbers, each (B,), which map (x, y, 1) of a pixel of the result to its place in the
+            original image, in pixels to the right and down from the centre.
+        mode: Interpolation: bilinear or nearest.
+    """
+    height, width = x.shape[-2:]
+    (a, b, right), (c, d, down) = source
+    # the coordinates of affine_grid are -1 to 1 along each side
+    theta = torch.stack(
+        [
+            torch.stack([a, b * height / width, 2 / width * right], 1),
+            torch.stack([c * width / height, d, 2 / height * down], 1),
+        ],
+        dim=1,
+    )  # (B, 2, 3)
+    return resample(x, F.affine_grid(theta, list(x.shape), align_corners=False), mode)
+
+
+def resample(x: Tensor, grid: Tensor, mode: str, outside: str = "zeros") -> Tensor:
+    """Return images (B, C, H, W) at the places in `grid`, (B, H, W, 2), in their own dtype.
+
+    Args:
+        x: Images (B, C, H, W).
+        grid: As `grid_sample` takes it without `align_corners`.
+        mode: Interpolation: bilinear or nearest.
+        outside: What is outside of the image: zeros, or border for its outermost pixels.
+    """
+    y = F.grid_sample(x.float(), grid, mode, outside, align_corners=False)
+    return y.to(x.dtype) if x.is_floating_point() else y.round().to(x.dtype)
+
+
+class PerSample(nn.Module):
+    """Apply a transform to one image after another, so that a random transform of torchvision draws for each.
+
+    Args:
+        transform: Takes one image (C, H, W) of uint8 from 0 to 255 and keeps its shape, such as
+            `torchvision.transforms.v2.ElasticTransform`.
+    """
+
+    full_range = True
+
+    def __init__(self, transform: nn.Module) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform images (B, C, H, W)."""
+        return torch.stack([self.transform(image) for image in x])

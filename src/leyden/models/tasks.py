@@ -22,8 +22,12 @@ class Classifier(Task):
 
     The network emits logits (B, num_classes) without a softmax, which cross-entropy applies. Class weights and label
     smoothing change the training loss only: `val/loss` and `test/loss` are the plain cross-entropy, so that they can be
-    compared between runs. With both, the term of each class in the smoothed sum is multiplied by the weight of that
-    class, and the sum is divided by the weights of the target classes. `loss`, if given, is used in every split.
+    compared between runs. `loss`, if given, is used in every split.
+
+    With a label smoothing s and class weights w, the training loss is -sum(w_c q_nc log p_nc) / sum(w_c y_nc), summed
+    over the samples n and the classes c. Here p is the network's probability, y the target's and q = (1 - s) y + s / C.
+    y is 1 for the label; it has other values where the data mix labels (`data.mix`). The training accuracy then
+    compares with the class that has the largest part of the mixture, so it is lower than on images that are not mixed.
 
     Args:
         num_classes: Number of classes C; labels are 0 to C - 1. From the data.
@@ -93,19 +97,33 @@ class Classifier(Task):
         return logits, torch.arange(samples) % self.num_classes
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Return the cross-entropy of logits (B, C) and labels (B,), in nats, or the value of the chosen `loss`."""
+        """Return the cross-entropy, in nats, or the value of the chosen `loss`.
+
+        Args:
+            output: Logits (B, C).
+            y: Labels (B,), or in training the probability of each class, (B, C).
+        """
         if self.loss_function is not None:
             loss: Tensor = self.loss_function(output, y)
             return loss
         if not self.training:
             return F.cross_entropy(output, y)
         options: dict[str, Any] = {"weight": self._weight, "label_smoothing": self.label_smoothing}
-        if self._weight is None or not (distributed.is_available() and distributed.is_initialized()):
+        several_ranks = distributed.is_available() and distributed.is_initialized()
+        if self._weight is None or not (several_ranks or y.is_floating_point()):
             return F.cross_entropy(output, y, **options)
-        # DDP averages the gradients of the ranks; the average of these losses is the weighted mean over all samples
-        total = self._weight[y].sum()
-        distributed.all_reduce(total)
-        return F.cross_entropy(output, y, reduction="sum", **options) * distributed.get_world_size() / total
+        # for probabilities, the mean of torch is over samples, whatever their weights
+        loss = F.cross_entropy(output, y, reduction="sum", **options)
+        total = (y * self._weight if y.is_floating_point() else self._weight[y]).sum()
+        if several_ranks:
+            # DDP averages the gradients of the ranks; the average of these losses is the weighted mean over all samples
+            distributed.all_reduce(total)
+            loss = loss * distributed.get_world_size()
+        return loss / total
+
+    def update_metrics(self, split: str, output: Tensor, y: Tensor, loss: Tensor) -> None:
+        """Add a batch to the metrics of `split`; of probabilities (B, C), they get the most likely class."""
+        super().update_metrics(split, output, y.argmax(dim=1) if y.is_floating_point() else y, loss)
 
     def configure_metrics(self) -> dict[str, Metric]:
         """Return the accuracy: the fraction of all samples that are classified correctly."""
