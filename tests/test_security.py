@@ -150,6 +150,7 @@ def test_a_pickle_in_the_place_of_a_checkpoint_does_not_run(refused: Callable[..
             assert file in refused(command, "--ckpt_path", file, "--config", DIGITS)
         words = ["--model", "TransferClassifier", "--model.backbone", "resnet18", "--model.image_size", "32"]
         assert main([*SHORT, *words, "--model.weights", file, "--name", "transfer"]) == 2
+        assert main([*SHORT, "--model.init_from", file]) == 2
         for old in Path("runs").rglob("*.*"):
             old.unlink()
     assert not Path("canary").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ..data.pictures import make_folder
-from ..processes import Server, result
+from ..processes import Server, result, wait_for
 
 FIT = [
     "fit",
@@ -83,8 +83,7 @@ def test_an_image_that_is_lost_during_the_run_ends_it_with_its_name(leyden: Serv
     process = leyden.start(
         *FIT, "--data.cache=false", "--data.num_workers=2", "--trainer.max_epochs=1000", "--name=lost"
     )
-    while "epoch 1/" not in process.text() and process.pid:
-        pass
+    wait_for("runs/lost/*/checkpoints/last.ckpt")
     for path in Path("pictures/red").iterdir():
         path.unlink()
     assert process.wait() == 1, process.text()

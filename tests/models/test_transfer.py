@@ -169,7 +169,10 @@ def test_weights_are_taken_from_a_file(save: Callable[[nn.Module, Path], None], 
     [
         (lambda state: state.pop("conv5.0.weight"), r"1 missing \(conv5.0.weight\)$"),
         (lambda state: state.update(extra=torch.ones(1)), r"1 unknown \(extra\)$"),
-        (lambda state: state.update({"conv5.0.weight": torch.ones(2)}), r"1 of another shape \(conv5.0.weight\)$"),
+        (
+            lambda state: state.update({"conv5.0.weight": torch.ones(2)}),
+            r"1 of another shape \(conv5.0.weight 2 for 1024x192x1x1\)$",
+        ),
     ],
     ids=["missing", "unknown", "shape"],
 )

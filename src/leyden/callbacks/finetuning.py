@@ -2,6 +2,7 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BackboneFinetuning, BaseFinetuning
+from torch import nn
 
 from leyden.errors import UserError
 
@@ -26,6 +27,10 @@ class ResumedFinetuning(Callback):
 class Finetuning(ResumedFinetuning, BackboneFinetuning):
     """Train the model's `backbone` too from a given epoch, with a smaller learning rate than the rest.
 
+    The backbone of a classifier with a sequential network is all but its last layer; a model of your own can have an
+    attribute `backbone`. It is in evaluation mode in the whole run, in which batch-norm keeps its statistics and
+    dropout is off.
+
     It differs from Lightning's `BackboneFinetuning` as follows: batch-norm is frozen until then like all other layers,
     a resumed run continues to train the backbone, its rate does not double every epoch, and what does not work is
     refused.
@@ -46,9 +51,11 @@ class Finetuning(ResumedFinetuning, BackboneFinetuning):
         """
         if stage != "fit":
             return
-        if not hasattr(pl_module, "backbone"):
+        backbone = getattr(pl_module, "backbone", None)
+        count = len(list(backbone.parameters())) if isinstance(backbone, nn.Module) else 0
+        if not 0 < count < len(list(pl_module.parameters())):
             name = type(pl_module).__name__
-            raise UserError(f"Finetuning needs a model with a backbone, such as TransferClassifier; {name} has none")
+            raise UserError(f"Finetuning needs a model with a backbone and a head, such as ResNet; {name} has not both")
         # DDP does not synchronise parameters unfrozen later; schedules by step fail on parameter groups added later
         if trainer.world_size > 1:
             raise UserError("Finetuning works in one process only: --trainer.devices 1")
@@ -57,5 +64,5 @@ class Finetuning(ResumedFinetuning, BackboneFinetuning):
         super().setup(trainer, pl_module, stage)
 
     def freeze_before_training(self, pl_module: LightningModule) -> None:
-        """Freeze all parameters of the backbone, including those of batch-norm."""
-        pl_module.backbone.requires_grad_(False)
+        """Freeze all parameters of the backbone, including those of batch-norm, which keeps its statistics too."""
+        pl_module.backbone.requires_grad_(False).eval()  # type: ignore[union-attr]

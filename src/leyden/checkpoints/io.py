@@ -1,7 +1,6 @@
 """Write and read checkpoint files: durable, verified by checksum, and without running code."""
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from leyden.durable import replacing
 from leyden.errors import RunError, UserError
+from leyden.models.weight_files import read_file
 from leyden.runs.directory import LAST, PREVIOUS
 
 
@@ -55,14 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is damaged, or is not a checkpoint.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if part := archive.testzip():
-                raise zipfile.BadZipFile(f"the checksum of {part} is wrong")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # zipfile and torch raise many types for a file that is not theirs
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is damaged or is no checkpoint of this project ({reason})") from error
+    checkpoint = read_file(path, "is no checkpoint of this project")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is no Lightning checkpoint: it holds no `state_dict`")
     return checkpoint

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 
 from leyden.errors import UserError
+from leyden.models.weight_files import check_fit
 from leyden.runs.flat_config import different_options, flat
 from leyden.runs.metrics import read_rows
 
@@ -111,6 +112,8 @@ def check_resumable(
     for option, (old, new) in changes.items():
         if option == "model.class_path" or option == "model.optimizer.class_path":
             raise UserError(f"{option} was {old}, now {new}: that cannot go on from the other's state; start a new run")
+        if option == "model.init_from":
+            raise UserError(f"{option} was {old}, now {new}: a resumed run has its weights; leave it out")
         if option.startswith("model.lr_scheduler"):
             raise UserError(f"{option} was {old}, now {new}: a schedule under way goes on as it is; start a new run")
         if option.startswith(FIXED_WITHIN_EPOCH) and checkpoint.get("batches_done"):
@@ -123,16 +126,6 @@ def check_weights_fit(checkpoint: dict[str, Any], model: LightningModule) -> Non
     Raises:
         UserError: They differ; the first few are named.
     """
-    saved = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
-    expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    wrong = [
-        f"{name} {saved.get(name)} for {expected.get(name)}"
-        for name in {**expected, **saved}
-        if saved.get(name) != expected.get(name)
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(
-            f"the checkpoint's weights do not fit {type(model).__name__}: {'; '.join(wrong[:3])}{more} "
-            "(None: missing); give the model the arguments it was trained with"
-        )
+    title = f"the checkpoint's weights do not fit {type(model).__name__}"
+    fix = "; give the model the arguments it was trained with"
+    check_fit(checkpoint["state_dict"], model.state_dict(), title, fix)

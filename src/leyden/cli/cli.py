@@ -31,6 +31,7 @@ from leyden.data.resumable import make_resumable, seed_setup
 from leyden.data.seeds import check_seed
 from leyden.errors import UserError
 from leyden.lightning_internals import loaders_not_called
+from leyden.models.task import Task
 from leyden.runs.wandb import WandbOptions
 from leyden.security import check_loading
 
@@ -149,6 +150,8 @@ class CLI(LightningCLI):
         if run.only_test:
             self.trainer.limit_train_batches = 0  # Lightning then restores everything, and trains nothing
             return
+        if isinstance(self.model, Task) and not run.is_resumed:
+            self.model.load_initial_weights()
         check_fit(self.trainer, self.model, self.datamodule, run.directory)
         make_resumable(self.model, self.datamodule, config.trainer.use_distributed_sampler is not False)
         announce_nodes(self.trainer)

@@ -40,6 +40,7 @@ usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option va
   --model.optimizer.lr VALUE    the learning rate; --model.optimizer takes a class, such as torch.optim.Adam
   --model.loss CLASS            a loss that replaces the task's own, such as torch.nn.MultiMarginLoss
   --model.metrics+=CLASS        one more metric, such as torchmetrics.classification.MulticlassF1Score
+  --model.init_from PATH        start from the weights of a checkpoint, a run directory or a state_dict
   --data.NAME VALUE             an argument of the data: batch_size, num_workers, val_size, ...
   --trainer.max_epochs N        how long to train
   --trainer.accelerator NAME    auto (the default), cpu, gpu

@@ -1,6 +1,8 @@
 """LightningModules, one file per model. Read in this order they are a course.
 
 `task`, `tasks`         training with any network: steps and optimizer, then classification and regression
+`stored_model`          the weights that a model starts from, and what its checkpoints hold
+`weight_files`          files of weights, read without running code
 `epoch_metrics`         metrics over an epoch
 `objectives`            a loss and metrics that a configuration names
 `lr_schedules`          learning-rate schedules that end with the run

@@ -1,15 +1,13 @@
 """The classification networks of torchvision without their last layer, and their pretrained weights."""
 
 import re
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, hub, nn
 from torchvision import models
 
 from leyden.errors import UserError, did_you_mean
+from leyden.models.weight_files import check_fit, first_line, read_file, weights_in
 
 
 def named_weights(backbone: str) -> dict[str, models.WeightsEnum]:
@@ -71,15 +69,7 @@ def load_weights(network: nn.Module, weights: str, backbone: str) -> None:
     dropped = f"{last_layer(network)}."
     state = {name: tensor for name, tensor in _read(weights, backbone).items() if not name.startswith(dropped)}
     own = network.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files lack them
-    problems = {
-        "missing": own.keys() - state.keys() - counters,
-        "unknown": state.keys() - own.keys(),
-        "of another shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names)
-        raise UserError(f"the weights {weights} do not fit {backbone}: {listed}")
+    check_fit(state, own, f"the weights {weights} do not fit {backbone}")
     network.load_state_dict(own | state)
 
 
@@ -93,31 +83,17 @@ def _read(weights: str, backbone: str) -> dict[str, Tensor]:
         except Exception as error:
             folder = Path(hub.get_dir()) / "checkpoints"
             raise UserError(
-                f"cannot get the weights {weights} of {backbone} ({_first_line(error)}): put {url} into {folder}, "
+                f"cannot get the weights {weights} of {backbone} ({first_line(error)}): put {url} into {folder}, "
                 "under that name, or give another file by --model.weights FILE"
             ) from error
     elif Path(weights).is_file():
-        try:
-            content = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged pickle can raise any
-            raise UserError(f"{weights} is damaged or holds no weights ({_first_line(error)})") from error
+        content = read_file(Path(weights))
     else:
         raise UserError(f"no weights {weights}: {backbone} has {', '.join(named)}, and there is no such file")
 
-    state: dict[str, Any] = content.get("state_dict", content) if isinstance(content, dict) else {}
+    state = weights_in(content, weights)
     prefix = next((p for p in ("network.backbone.", "network.") if any(name.startswith(p) for name in state)), "")
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     # files of DenseNet have norm.1 for norm1, and those of GoogLeNet and Inception the further outputs
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", name): tensor for name, tensor in state.items()}
-    state = {name: tensor for name, tensor in state.items() if not name.lower().startswith("aux")}
-    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UserError(f"{weights} holds no state_dict (tensors by name) and is no checkpoint")
-    return state
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:4]) + (", ..." if len(names) > 4 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+    return {name: tensor for name, tensor in state.items() if not name.lower().startswith("aux")}

@@ -43,7 +43,7 @@ class ImageGPT(Task):
         temperature: Divides the logits before drawing; below 1, likely levels become more likely.
         top_k: Draw from this many most likely levels only; null for all.
         sample_seed: Seed of the drawn images.
-        kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
+        kwargs: `input_shape`, `optimizer`, `lr_scheduler`, `lr_interval` and `init_from`, as for every task.
     """
 
     def __init__(

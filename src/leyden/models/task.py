@@ -1,26 +1,24 @@
 """The base of all models: steps, metrics and the optimizer; `tasks.py` adds the loss."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
 from leyden.errors import UserError
 from leyden.models.epoch_metrics import EpochMetrics
-from leyden.models.hyper_parameters import plain_hyper_parameters
 from leyden.models.logging_steps import is_logging_step
 from leyden.models.lr_schedules import length_in_run, schedule_steps
 from leyden.models.objectives import LossFactory, MetricFactory, build_loss, build_metrics, check_metrics, with_sizes
-from leyden.security import restrict_imports
+from leyden.models.stored_model import StoredModel
 
 Batch = tuple[Tensor, Tensor]
 
 
-class Task(LightningModule):
+class Task(StoredModel):
     """Training, validation and test steps around a `network`, whose loss and metrics a subclass defines.
 
     For each split, `<split>/loss` and the metrics are logged once an epoch, exact over all samples (also when the last
@@ -32,6 +30,9 @@ class Task(LightningModule):
         lr_scheduler: Learning-rate scheduler class and its arguments. Without `T_max`, `total_steps` or `total_iters`
             it ends with the run; 0.5 for one of them, or among `milestones`, is half of the run.
         lr_interval: Whether the scheduler is stepped once an epoch or after every optimizer step.
+        init_from: Weights to start from: a checkpoint, the directory of a run (its best.ckpt), or a file with a
+            state_dict of the model or of its network. The last layer may have another number of outputs, and is then
+            new. Read once, when training starts; a checkpoint of the new run does not need the file again.
     """
 
     network: nn.Module
@@ -42,12 +43,14 @@ class Task(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        init_from: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])  # includes the subclass's arguments
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
+        self.init_from = init_from
         self.lr: float | None = None  # set by LearningRateFinder; None for the rate in `optimizer`
         self.example_input_array = torch.zeros(2, *input_shape)  # for the printed summary
         self.loss_function: nn.Module | None = None  # replaces the task's own loss
@@ -182,18 +185,3 @@ class Task(LightningModule):
     def schedule_steps(self) -> float:
         """Return how often the whole run steps its scheduler; infinite or negative if that is unknown."""
         return schedule_steps(self.trainer, self.lr_interval)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the hyper-parameters as plain data."""
-        checkpoint["hyper_parameters"] = plain_hyper_parameters(checkpoint.get("hyper_parameters", {}))
-
-    @classmethod
-    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
-        """Load a model as Lightning does; the checkpoint can name classes of the allowed packages only.
-
-        Args:
-            args: The arguments of `LightningModule.load_from_checkpoint`, first the checkpoint's path.
-            kwargs: Its further arguments, and arguments of the model that replace those in the checkpoint.
-        """
-        restrict_imports()
-        return super().load_from_checkpoint(*args, **kwargs)

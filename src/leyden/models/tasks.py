@@ -39,7 +39,7 @@ class Classifier(Task):
             cross-entropy with its weights and smoothing.
         metrics: Classes of torchmetrics that are logged beside `acc`, by their names in snake case without
             `Multiclass`: `val/f1_score` of MulticlassF1Score. Their `num_classes` is filled in.
-        kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
+        kwargs: `input_shape`, `optimizer`, `lr_scheduler`, `lr_interval` and `init_from`, as for every task.
     """
 
     def __init__(
@@ -65,12 +65,13 @@ class Classifier(Task):
         self.set_loss_and_metrics(loss, metrics)
 
     def on_fit_start(self) -> None:
-        """Turn `class_weights` into a tensor on the device.
+        """Load the initial weights, and turn `class_weights` into a tensor on the device.
 
         Raises:
             UserError: The number of weights is not C; or, for `balanced`, a class has no training sample or the data
                 have no labels.
         """
+        super().on_fit_start()
         if self.class_weights is None:
             return
         if self.class_weights == "balanced":
@@ -89,6 +90,13 @@ class Classifier(Task):
         if len(weight) != self.num_classes:
             raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
         self._weight = weight.to(self.device)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network without its last layer, for `Finetuning`; only a sequential network can be cut like this."""
+        if not isinstance(self.network, nn.Sequential):
+            raise AttributeError(f"the network of {type(self).__name__} is not sequential")
+        return self.network[:-1]
 
     def example_output_and_target(self) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) and labels (B,)."""
@@ -145,7 +153,7 @@ class Regressor(Task):
             mean squared error, in every split.
         metrics: Classes of torchmetrics that are logged beside `mae`, by their names in snake case: `val/r2_score` of
             R2Score. They get outputs and targets (B,) if `out_features` is 1.
-        kwargs: `input_shape`, `optimizer`, `lr_scheduler` and `lr_interval`, as for every task.
+        kwargs: `input_shape`, `optimizer`, `lr_scheduler`, `lr_interval` and `init_from`, as for every task.
     """
 
     def __init__(

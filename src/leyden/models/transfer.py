@@ -27,7 +27,8 @@ class TransferClassifier(Classifier):
         backbone: Name of the network in torchvision: `resnet50`, `alexnet`, `vgg16`, ...
         weights: Name of torchvision's weights for it, such as `IMAGENET1K_V1`, or a file: a state_dict, or a
             checkpoint of this class or of the same network in `NetworkClassifier`. Read when training starts; a
-            checkpoint does not need them again. None leaves the weights random.
+            checkpoint does not need them again. None leaves the weights random. Not read with `init_from`, which has
+            the backbone's weights too.
         image_size: Height and width to which images are resized. None for that of the weights if they have a name,
             else 224.
         freeze: Whether to freeze the backbone.
@@ -45,7 +46,7 @@ class TransferClassifier(Classifier):
         super().__init__(**kwargs)
         named = named_weights(backbone)
         self.image_size = image_size or (named[weights].transforms().crop_size[0] if weights in named else 224)
-        self.weights = weights
+        self.weights = weights if self.init_from is None else None
         self.frozen = freeze
         network, num_features = build_backbone(backbone, self.image_size)
         head = OrderedDict(
@@ -101,4 +102,5 @@ class TransferClassifier(Classifier):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the weights of the checkpoint."""
+        super().on_load_checkpoint(checkpoint)
         self.weights = None
