@@ -159,6 +159,15 @@ def test_the_picture_has_augmented_images(shown: Callable[..., str]) -> None:
         assert np.array_equal(image[:, ::-1], flipped)
 
 
+def test_the_picture_of_the_documentation_is_that_of_its_command(shown: Callable[..., str]) -> None:
+    shown(*DIGITS)
+    pairs = zip(
+        *(images_in(file, 16, 28, 1) for file in (PROJECT / "docs" / "batch.png", Path("batch.png"))), strict=True
+    )
+    for documented, drawn in pairs:
+        assert np.abs(documented.astype(int) - drawn).max() <= 2
+
+
 def test_each_image_has_the_name_of_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(Path("pets"), 20)
     drawn: list[Any] = []
@@ -191,7 +200,7 @@ def test_the_size_is_that_of_the_file_of_the_cache(shown: Callable[..., str]) ->
     text = shown(*FOLDER)
     (file,) = Path("cache").glob("*/pixels-*.bin")
     assert file.stat().st_size == 60 * 3 * 16 * 16
-    assert f"size  60 samples of 3 x 16 x 16 uint8: 0.0 MB in {file.absolute()}" in text.splitlines()
+    assert f"size  60 samples of 3 x 16 x 16 uint8: 0.0 MB in {file}" in text.splitlines()
     assert "read from their files" in shown(*FOLDER, "--data.cache=false")
 
 

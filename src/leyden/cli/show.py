@@ -15,7 +15,7 @@ from leyden.callbacks.image_grid import draw_images, pixels
 from leyden.cli.cli import CLI
 from leyden.cli.console import say
 from leyden.cli.constructor import Constructor
-from leyden.data.contents import contents
+from leyden.cli.contents import contents
 from leyden.data.image_files import printable
 from leyden.data.resumable import make_resumable, seed_setup
 from leyden.errors import UserError

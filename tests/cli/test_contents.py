@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
+from leyden.cli.contents import MAX_CLASSES, contents
 from leyden.data.array_dataset import ArrayDataset
-from leyden.data.contents import MAX_CLASSES, contents
 from leyden.data.split_loaders import SplitLoaders
 
 

@@ -15,6 +15,7 @@ from leyden.data.image_folder import ImageFolderDataModule
 from leyden.data.image_labels import SPLITS
 from leyden.data.image_split import copies
 from leyden.data.split_loaders import SplitLoaders
+from leyden.runs.directory import short_path
 
 MAX_CLASSES = 50  # that are listed
 MAX_COPIES = 5
@@ -60,7 +61,7 @@ def size_line(data: SplitLoaders) -> str:
     where = f"{sum(x.nbytes for x in arrays) / 1e6:,.1f} MB"
     if isinstance(data, ImageFolderDataModule):
         pixels = image_cache(data).stored().pixels
-        where = f"{where} in {pixels}" if pixels else "read from their files for each batch"
+        where = f"{where} in {short_path(pixels)}" if pixels else "read from their files for each batch"
     dtype = str(splits[0][0][0].dtype).removeprefix("torch.")
     shape = " x ".join(map(str, splits[0][0][0].shape))
     return f"size  {sum(map(len, splits)):,} samples of {shape} {dtype}: {where}"
