@@ -325,6 +325,7 @@ MISTAKES = {
     "--data DigitsDataModule --count 0": ["--count is 0"],
     "--data DigitsDataModule --output picture.jpg": ["must end in .png"],
     "--data DigitsDataModule --output nowhere/picture.png": ["no folder nowhere"],
+    "--data DigitsDataModule --output folder.png": ["folder.png is a folder"],
     "--data DigitsDataModule --seed_everything -1": ["seed_everything is -1"],
     "--data ImageFolderDataModule --data.root nowhere": ["cannot read the folder nowhere"],
     "--data ImageFolderDataModule": ["ImageFolderDataModule needs `root`"],
@@ -334,6 +335,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("words", MISTAKES)
 def test_a_mistake_is_answered_in_one_line(words: str, refused: Callable[..., list[str]]) -> None:
+    Path("folder.png").mkdir()
     Path("twice.yaml").write_text("data: DigitsDataModule\ndata: MNISTDataModule\n")
     (line,) = refused(*words.split())
     for part in MISTAKES[words]:

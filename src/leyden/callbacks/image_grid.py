@@ -14,10 +14,12 @@ DPI = 128  # a power of two, so that inches times DPI is exact
 def pixels(images: Tensor, data: Any) -> Any:
     """Convert network inputs (n, C, H, W) to uint8 pixels (n, H, W, C).
 
-    Normalising is undone by the `mean` and `std` of the DataModule; without them the range is stretched to [0, 255].
+    Normalising is undone by the tensors `mean` and `std` of the DataModule; without them the range is stretched to
+    [0, 255].
     """
-    if hasattr(data, "mean"):
-        images = images * data.std.cpu() + data.mean.cpu()
+    mean, std = getattr(data, "mean", None), getattr(data, "std", None)
+    if isinstance(mean, Tensor) and isinstance(std, Tensor):
+        images = images * std.cpu() + mean.cpu()
     else:
         images = (images - images.min()) / (images.max() - images.min()).clamp(min=1e-12)
     return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -42,9 +44,8 @@ def draw_images(path: Path, title: str, images: Sequence[Any], texts: Sequence[s
     lines = -(-len(images) // columns)
     total = (columns * (width + GAP) + GAP, TITLE + lines * (text_height + height + GAP))
     figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
-    axes = figure.add_axes(
-        (0, 0, 1, 1)
-    )  # one for all images, in pixels: with one for each it would take four times as long
+    # one for all images, in pixels: with one for each it would take four times as long
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.text(total[0] / 2, TITLE / 2, title, ha="center", va="center", parse_math=False)
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         line, column = divmod(i, columns)

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
-from leyden.data.image_cache import ImageCache
+from leyden.data.image_cache import ImageCache, ImageTable
 from leyden.data.image_files import printable
 from leyden.data.image_folder import ImageFolderDataModule
 from leyden.data.image_labels import SPLITS
@@ -32,9 +32,13 @@ def contents(data: LightningDataModule, names: Sequence[str]) -> Iterator[str]:
         yield from loader_lines(data)
         return
     yield from count_table(data, names)
-    yield size_line(data)
     if isinstance(data, ImageFolderDataModule):
-        yield from copy_lines(data)
+        table = ImageCache(data.root, data.reader, data.cache).stored()
+        place = f" in {short_path(table.pixels)}" if table.pixels else ", read from their files for each batch"
+        yield size_line(data) + place
+        yield from copy_lines(data, table)
+    else:
+        yield size_line(data)
 
 
 def count_table(data: SplitLoaders, names: Sequence[str]) -> Iterator[str]:
@@ -55,21 +59,18 @@ def count_table(data: SplitLoaders, names: Sequence[str]) -> Iterator[str]:
 
 
 def size_line(data: SplitLoaders) -> str:
-    """Return the number, the shape and the size of all samples, and where they are."""
+    """Return the number, the shape and the size of all samples."""
     splits = [data.train_set, data.val_set, data.test_set]
     arrays = {split.x.data_ptr(): split.x for split in splits}.values()  # splits may share one
-    where = f"{sum(x.nbytes for x in arrays) / 1e6:,.1f} MB"
-    if isinstance(data, ImageFolderDataModule):
-        pixels = image_cache(data).stored().pixels
-        where = f"{where} in {short_path(pixels)}" if pixels else "read from their files for each batch"
     dtype = str(splits[0][0][0].dtype).removeprefix("torch.")
     shape = " x ".join(map(str, splits[0][0][0].shape))
-    return f"size  {sum(map(len, splits)):,} samples of {shape} {dtype}: {where}"
+    size = sum(x.nbytes for x in arrays) / 1e6
+    return f"size  {sum(map(len, splits)):,} samples of {shape} {dtype}" + (f": {size:,.1f} MB" if size else "")
 
 
-def copy_lines(data: ImageFolderDataModule) -> Iterator[str]:
+def copy_lines(data: ImageFolderDataModule, table: ImageTable) -> Iterator[str]:
     """Yield which images are copies of others, by the content of their files."""
-    digests = {row.name: row.digest for row in image_cache(data).stored().good}
+    digests = {row.name: row.digest for row in table.good}
     files = [(name, split) for split in SPLITS for name in getattr(data, f"{split}_set").files]
     found: defaultdict[str, list[str]] = defaultdict(list)
     for indices in copies([digests[name] for name, _ in files]):
@@ -82,11 +83,6 @@ def copy_lines(data: ImageFolderDataModule) -> Iterator[str]:
         yield f"copies  of {len(groups):,} image{'s' * (len(groups) > 1)} in {key}: {named}"
     if not found:
         yield "copies  none: no two files have the same content"
-
-
-def image_cache(data: ImageFolderDataModule) -> ImageCache:
-    """Return the cache that `data` has read or written."""
-    return ImageCache(data.root, data.reader, data.cache)
 
 
 def loader_lines(data: LightningDataModule) -> Iterator[str]:

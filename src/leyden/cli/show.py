@@ -65,7 +65,7 @@ class ShowTrainer(Trainer):
             output: The picture.
             count: Maximum number of images in the picture.
         """
-        self.fit(model, datamodule)
+        self.fit(model, datamodule=datamodule)
         names = class_names(self, getattr(datamodule, "num_classes", 0))
         for line in contents(datamodule, names):
             say(line)
@@ -139,7 +139,7 @@ def check_picture(path: Path, count: int) -> None:
     """Refuse a picture that could not be drawn.
 
     Raises:
-        UserError: It would have no image, its folder is missing, or its name is that of another format.
+        UserError: It would have no image, or it cannot be written under this name.
     """
     if count < 1:
         raise UserError(f"--count is {count}, but must be 1 or more")
@@ -147,6 +147,8 @@ def check_picture(path: Path, count: int) -> None:
         raise UserError(f"--output {path}: the picture is a PNG file, so its name must end in .png")
     if not path.parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder: name a file")
 
 
 def draw_batch(path: Path, batch: Any, data: LightningDataModule, names: Sequence[str], count: int) -> str:
