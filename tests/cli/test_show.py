@@ -11,20 +11,18 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
-from PIL import Image
 from torch import Tensor
 
 from leyden import PROJECT
-from leyden.callbacks import image_grid
-from leyden.cli import show
+from leyden.cli import batch_picture, show
 from leyden.cli.main import main
-from leyden.cli.show import draw_batch, label_texts
 from leyden.data.digits import DigitsDataModule
 from leyden.data.image_files import ImageReader
 from leyden.models.task import Task
 
 from ..data.pictures import COLOURS, make_folder
 from ..ecosystem import loader_parts
+from .drawn import images_in
 
 CONFIGS = PROJECT / "configs"
 DIGITS = ["--config", str(CONFIGS / "convnet_digits.yaml")]
@@ -92,22 +90,6 @@ def first_batches(monkeypatch: pytest.MonkeyPatch, *args: str) -> list[Any]:
     return batches
 
 
-def images_in(file: Path, count: int, side: int, text_lines: int) -> list[np.ndarray]:
-    """The images in a picture of square images, each reduced to its own size."""
-    picture = np.asarray(Image.open(file).convert("RGB"))
-    scale = round(image_grid.SIDE / side)
-    size, found = scale * side, []
-    for i in range(count):
-        line, column = divmod(i, show.COLUMNS)
-        left = image_grid.GAP + column * (size + image_grid.GAP)
-        first = image_grid.TITLE + image_grid.LINE * text_lines
-        top = first + line * (size + image_grid.GAP + image_grid.LINE * text_lines)
-        cut = picture[top : top + size, left : left + size]
-        found.append(cut[::scale, ::scale])
-        assert np.array_equal(cut, np.kron(found[-1], np.ones((scale, scale, 1), np.uint8)))
-    return found
-
-
 SAME = {
     "digits": [*DIGITS, "--seed_everything", "3"],
     "folder": [*FOLDER, *FLIP, "--data.batch_size=12"],
@@ -173,7 +155,7 @@ def test_the_picture_of_the_documentation_is_that_of_its_command(shown: Callable
 def test_each_image_has_the_name_of_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(Path("pets"), 20)
     drawn: list[Any] = []
-    monkeypatch.setattr(show, "draw_images", lambda *args: drawn.extend(args))
+    monkeypatch.setattr(batch_picture, "draw_images", lambda *args: drawn.extend(args))
     assert main(["show", *FOLDER]) == 0
     _, _, images, texts, _ = drawn
     assert len(images) == 32
@@ -340,23 +322,3 @@ def test_a_mistake_is_answered_in_one_line(words: str, refused: Callable[..., li
     (line,) = refused(*words.split())
     for part in MISTAKES[words]:
         assert part in line
-
-
-def test_a_target_is_written_as_its_class_as_shares_of_classes_or_as_numbers() -> None:
-    names = ["cat", "dog", "a_name_of_thirty_characters_xx"]
-    assert label_texts(torch.tensor([1, 2, 7]), names) == ["dog", "a_name_of_thirt...", "7"]
-    shares = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])
-    assert label_texts(shares, names) == ["cat 0.7\ndog 0.3", "a_name_of_thirt... 1"]
-    assert label_texts(torch.tensor([0.5, -2.0]), names) == ["0.5", "-2"]
-    assert label_texts(torch.arange(10.0).reshape(2, 5), names) == ["0, 1, 2, 3", "5, 6, 7, 8"]
-
-
-def test_soft_targets_are_drawn(tmp_path: Path) -> None:
-    data = DigitsDataModule(size=8)
-    x = data.normalize(torch.randint(17, (3, 1, 8, 8), dtype=torch.uint8))
-    line = draw_batch(tmp_path / "a.png", [x, torch.full((3, 10), 0.1)], data, list("0123456789"), 2)
-    assert "2 of 3 images" in line
-    drawn = images_in(tmp_path / "a.png", 2, 8, text_lines=2)
-    expected = ((x * data.std + data.mean) * 255).round().byte()
-    for image, wanted in zip(drawn, expected, strict=False):
-        assert np.array_equal(image[..., 0], wanted[0])
