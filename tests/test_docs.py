@@ -24,6 +24,8 @@ from leyden import PROJECT
 from leyden.cli.main import main
 from leyden.models.conv_net import ConvNet
 
+from .data.pictures import make_folder
+
 README = PROJECT / "README.md"
 PAGES = [README, PROJECT / "SECURITY.md", PROJECT / "data" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -165,6 +167,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PROJECT / "configs", "configs")
+    make_folder(tmp_path / "pets", 20)
     for package in (leyden.data, leyden.models):
         folder = str(tmp_path / "src" / package.__name__.replace(".", "/"))
         monkeypatch.setattr(package, "__path__", [*package.__path__, folder])

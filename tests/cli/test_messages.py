@@ -273,7 +273,7 @@ def test_help_may_be_cut_by_a_pipe(words: str) -> None:
 
 def test_version_and_help_answer_without_importing_torch() -> None:
     code = "import sys; from leyden.__main__ import main; main(); assert 'torch' not in sys.modules"
-    for words in (["--version"], ["--help"], ["fit", "--help"], ["predict", "--help"]):
+    for words in (["--version"], ["--help"], ["fit", "--help"], ["predict", "--help"], ["show", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert 0 < len(done.stdout.splitlines()) < 70

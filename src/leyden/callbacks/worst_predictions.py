@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from leyden.callbacks.classifier_outputs import LogitsCallback, class_names
+from leyden.callbacks.image_grid import draw_images, pixels
 from leyden.models.tasks import Classifier
 from leyden.runs.directory import run_directory
 from leyden.runs.metrics import run_title
@@ -76,18 +77,6 @@ class WorstPredictions(LogitsCallback):
                 logger.log_table("test/mistakes", ["image", "truth", "guess", "confidence"], data_rows)
 
 
-def pixels(images: Tensor, data: Any) -> Any:
-    """Convert network inputs (n, C, H, W) to uint8 pixels (n, H, W, C).
-
-    Normalising is undone by the `mean` and `std` of the DataModule; without them the range is stretched to [0, 255].
-    """
-    if hasattr(data, "mean"):
-        images = images * data.std.cpu() + data.mean.cpu()
-    else:
-        images = (images - images.min()) / (images.max() - images.min()).clamp(min=1e-12)
-    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
 def draw_worst(directory: Path, rows: list[tuple[Any, str, str, float]]) -> None:
     """Draw `mistakes.png` in a run's directory.
 
@@ -95,19 +84,6 @@ def draw_worst(directory: Path, rows: list[tuple[Any, str, str, float]]) -> None
         directory: The run's directory.
         rows: For each image its uint8 pixels (H, W, C), true class, predicted class and the probability of that.
     """
-    from matplotlib.figure import Figure  # takes 0.3 s, so only when there is something to draw
-
-    lines = max(1, -(-len(rows) // COLUMNS))
-    figure = Figure(figsize=(1.5 * COLUMNS, 0.8 + 1.75 * lines), layout="constrained")
-    axes = figure.subplots()  # one for all images: the layout of one for each image would take four times as long
     kind = f"{len(rows)} worst mistakes of the test split" if rows else "no mistake in the test split"
-    axes.set_title(f"{run_title(directory)}, {kind}")
-    for i, (image, truth, guess, confidence) in enumerate(rows):
-        line, column = divmod(i, COLUMNS)
-        left, bottom = 1.15 * column, -1.35 * line  # images of width 1
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + 1, bottom, bottom + 1))
-        text = f"is {truth}\nguess {guess}, {confidence:.0%}"
-        axes.text(left + 0.5, bottom + 1.03, text, ha="center", va="bottom", fontsize=8)
-    axes.set(xlim=(0, 1.15 * COLUMNS - 0.15), ylim=(1.35 * (1 - lines), 1.35))
-    axes.axis("off")
-    figure.savefig(directory / "mistakes.png", dpi=120)
+    texts = [f"is {truth}\nguess {guess}, {confidence:.0%}" for _, truth, guess, confidence in rows]
+    draw_images(directory / "mistakes.png", f"{run_title(directory)}, {kind}", [row[0] for row in rows], texts, COLUMNS)

@@ -88,7 +88,7 @@ def read_arguments(command: list[str]) -> Arguments:
     if restarted or known.ckpt_path:
         args.is_restart = restarted is not None
         _read_checkpoint(args, str(restarted or known.ckpt_path))
-    elif args.subcommand != "fit" and not any("help" in flag or flag == "-h" for flag in flags):
+    elif args.subcommand not in ("fit", "show") and not any("help" in flag or flag == "-h" for flag in flags):
         raise UserError(f"`leyden {args.subcommand}` needs --ckpt_path: a file, a run directory, `best` or `last`")
     return args
 

@@ -20,7 +20,6 @@ from leyden.cli.check_model import check_layers, check_model_fits_data, check_si
 from leyden.cli.class_list import class_list, import_classes
 from leyden.cli.compatibility import check_parts
 from leyden.cli.constructor import NO_DATA, Constructor
-from leyden.cli.help import COMMANDS
 from leyden.cli.messages import explain_arguments
 from leyden.cli.parser import STRICT_YAML, Parser, secure_parsing
 from leyden.cli.preflight import check_evaluation, check_fit
@@ -43,9 +42,10 @@ class CLI(LightningCLI):
 
     Args:
         args: The subcommand and what follows it on the command line.
+        trainer_class: The Trainer, which has the methods of the subcommands.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], trainer_class: type[Trainer] = Trainer) -> None:
         secure_parsing()
         import_classes()
         self.parsers: list[LightningArgumentParser] = []  # of the subcommands
@@ -58,8 +58,9 @@ class CLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=None,  # RunConfig does it
+            trainer_class=trainer_class,
             parser_class=Parser,
-            parser_kwargs={**strict, **{name: {**strict, **defaults} for name in COMMANDS}},
+            parser_kwargs={**strict, **{name: {**strict, **defaults} for name in self.subcommands()}},
             args=args,
         )
 
@@ -95,7 +96,7 @@ class CLI(LightningCLI):
             print(listed)
             raise SystemExit(0)
         self.args = read_arguments(command)
-        self.subparser = self.parsers[list(COMMANDS).index(command[0])]
+        self.subparser = self.parsers[list(self.subcommands()).index(command[0])]
         if command[0] in ("validate", "test"):
             self.subparser.set_defaults(verbose=False)  # `report` has a line in place of Lightning's table of scores
         try:

@@ -19,18 +19,18 @@ class Constructor:
     failed: the error of a logger is in the text of that report, but not among its causes.
 
     Args:
-        run: The run, which fills in its directory.
+        run: The run, which fills in its directory; None if there is none.
         has_data: Whether there are data, from which the model takes its sizes.
     """
 
-    def __init__(self, run: Run, has_data: bool) -> None:
+    def __init__(self, run: Run | None, has_data: bool) -> None:
         self.run, self.has_data = run, has_data
         self.failures: list[tuple[type, Exception]] = []
 
     def __call__(self, class_type: type, *args: Any, **kwargs: Any) -> Any:
         """Return an instance of a class."""
         try:
-            return class_type(*args, **self.run.fill_in(class_type, kwargs))
+            return class_type(*args, **(self.run.fill_in(class_type, kwargs) if self.run else kwargs))
         except Exception as error:
             self.failures.append((class_type, error))
             raise

@@ -7,6 +7,7 @@ COMMANDS = {
     "validate": "Score a checkpoint on the validation split.",
     "test": "Score a checkpoint on the test split.",
     "predict": "Write a checkpoint's prediction for each test sample to predictions.csv.",
+    "show": "Show what is in the data, and draw the first training batch as the network gets it.",
 }
 
 HELP = """\
@@ -63,6 +64,27 @@ options: the later wins.
   leyden {command} --help all                every option there is
 """
 
+SHOW_HELP = """\
+usage: leyden show [--config FILE]... [--ckpt_path CHECKPOINT] [--option value]...
+
+{purpose}
+
+It reads the images of a folder and writes their cache, as the first training would; it prints the number of samples of
+each class in each split, and the copies among the images; it draws batch.png. Nothing is trained.
+
+  --config FILE                 an experiment, or an overlay after one; may be given several times
+  --ckpt_path CHECKPOINT        a file, a run directory, or `best` or `last` of the newest run, whose data to show
+  --data NAME                   the data, without a --config
+  --data.NAME VALUE             an argument of the data: batch_size, augment, ...
+  --seed_everything N           seed of all that is random
+  --output FILE                 the picture (default: batch.png)
+  --count N                     at most so many images in it (default: 32)
+
+The other options of `leyden fit` are accepted, so that its command line can be repeated, and change nothing.
+
+  leyden show --data.help       the datasets; --data.help NAME their arguments
+"""
+
 CHECKPOINT_HELP = {
     True: "                                to resume from; its configuration is used unless a --config says otherwise",
     False: "                                needed; its own configuration is used, so no --config is",
@@ -87,5 +109,7 @@ def overview() -> str:
 
 def command_help(command: str) -> str:
     """Return the options of a command that people use."""
+    if command == "show":
+        return SHOW_HELP.format(purpose=COMMANDS[command])
     checkpoint = CHECKPOINT_HELP[command == "fit"]
     return COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint)

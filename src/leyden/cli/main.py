@@ -36,7 +36,7 @@ def main(args: list[str]) -> int:
         check_environment()
         check_command(args)
         with shorter_help() if wants_help else nullcontext():
-            CLI(args)
+            _command_line(args[0])(args)
         code = 0
     except KeyboardInterrupt:
         code = 130
@@ -58,3 +58,11 @@ def main(args: list[str]) -> int:
         finish_tracking(code)
         leave_run(refused=code == 2)
     return code
+
+
+def _command_line(command: str) -> type[CLI]:
+    if command != "show":
+        return CLI
+    from leyden.cli.show import ShowCLI  # other commands do not need it
+
+    return ShowCLI

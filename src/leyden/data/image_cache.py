@@ -74,6 +74,10 @@ class ImageCache:
         """Return the pixels of the images that are not broken, (N, C, H, W) of uint8, mapped into memory."""
         return map_array(table.pixels, np.uint8, (len(table.good), *self.shape))
 
+    def stored(self) -> ImageTable:
+        """Return the table that was written last, without a look at the files."""
+        return self._read(self.manifest)
+
     def _current(self, files: dict[str, State]) -> ImageTable | None:
         """Return the table that is on disk, if it is that of these files."""
         if not self.manifest.exists():

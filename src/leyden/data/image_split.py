@@ -61,9 +61,14 @@ def draw_splits(digests: Sequence[str], labels: Sequence[int], shares: Mapping[s
     return splits
 
 
-def copies_across_splits(digests: Sequence[str], splits: Sequence[str]) -> list[list[int]]:
-    """Return the images of which a copy is in another split, one list for each content."""
+def copies(digests: Sequence[str]) -> list[list[int]]:
+    """Return the images that have the same content as others, one list for each content."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         groups[digest].append(index)
-    return [indices for indices in groups.values() if len({splits[index] for index in indices}) > 1]
+    return [indices for indices in groups.values() if len(indices) > 1]
+
+
+def copies_across_splits(digests: Sequence[str], splits: Sequence[str]) -> list[list[int]]:
+    """Return the images of which a copy is in another split, one list for each content."""
+    return [indices for indices in copies(digests) if len({splits[index] for index in indices}) > 1]
