@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from PIL import Image
 
 import leyden.data
 import leyden.models
@@ -158,13 +159,16 @@ def stop_a_run(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """A folder with the configurations and tiny datasets, in which a new model or dataset can be named."""
+    """A folder with the configurations, images and tiny datasets, in which a new model or dataset can be named."""
     root = request.getfixturevalue("mnist_root")
     assert request.getfixturevalue("cifar10_root") == root
     monkeypatch.setenv("LEYDEN_DATA", str(root))
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PROJECT / "configs", "configs")
+    Path("photos").mkdir()
+    for name in ("7.png", "8.jpg"):
+        Image.new("RGB", (40, 30), "white").save(Path("photos", name))
     for package in (leyden.data, leyden.models):
         folder = str(tmp_path / "src" / package.__name__.replace(".", "/"))
         monkeypatch.setattr(package, "__path__", [*package.__path__, folder])
@@ -181,7 +185,7 @@ def test_every_command_of_a_page_works(page: Path, workplace: Path, monkeypatch:
         file = workplace / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        if file.suffix == ".py":
+        if file.suffix == ".py" and name.startswith("src/"):
             importlib.import_module(".".join(Path(name).with_suffix("").parts[1:]))
     directory = Path("runs")
     if any("runs/" in command for command in commands(page)):

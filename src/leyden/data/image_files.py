@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Resize = Literal["crop", "squash", "pad"]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other decoder is called for a file
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no other decoder is called for a file
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 2**27  # of one image, 400 MB as RGB: a small file can claim any size
 MAX_BYTES = 2**29  # of one file
@@ -36,11 +36,13 @@ class ImageReader:
         image_size: Height and width of the array.
         resize: How an image of another shape is fitted: `crop` scales the shorter side and cuts the centre out, `pad`
             scales the longer side and adds black, `squash` scales both.
+        invert: Whether to swap dark and light, before black is added.
     """
 
     channels: int
     image_size: int
     resize: Resize = "crop"
+    invert: bool = False
 
     def read(self, path: str | Path) -> Pixels:
         """Return the pixels of a file, (C, H, W).
@@ -67,7 +69,7 @@ class ImageReader:
                 return self.convert(image)
         except BrokenImageError:
             raise
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise BrokenImageError("not an image") from error
         except Image.DecompressionBombError as error:
             raise BrokenImageError("more pixels than one image may have") from error
@@ -85,6 +87,8 @@ class ImageReader:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
         image = image.convert("L" if self.channels == 1 else "RGB")
+        if self.invert:
+            image = ImageOps.invert(image)
         size = (self.image_size, self.image_size)
         bilinear = Image.Resampling.BILINEAR
         if image.size == size:
