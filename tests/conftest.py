@@ -27,8 +27,9 @@ REAL_DATA = os.environ.get("LEYDEN_DATA")
 
 
 @pytest.fixture(autouse=True)
-def fresh_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps the user's files and seed out of the tests, and threads from fighting over the cores."""
+    monkeypatch.setenv("LEYDEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("LEYDEN_DATA", raising=False)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from leyden.durable import replacing
 from leyden.errors import RunError, UserError
 from leyden.runs.directory import LAST, PREVIOUS
-from leyden.runs.durable import replacing
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

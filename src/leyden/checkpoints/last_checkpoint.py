@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from leyden.durable import sync
 from leyden.errors import UserError
 from leyden.runs.directory import LAST, run_directory
-from leyden.runs.durable import sync
 from leyden.runs.metrics_logger import MetricsLogger
 
 STEPS_BETWEEN_AGREEMENTS = 16  # of several ranks: a collective per step would make a GPU wait

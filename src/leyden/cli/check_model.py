@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from leyden.data.datamodules import ImageDataModule
+from leyden.data.image_batches import ImageBatches
 from leyden.errors import UserError
 from leyden.models.task import Task
 from leyden.models.tasks import Regressor
@@ -122,7 +122,7 @@ def check_step(trainer: Trainer, model: Task, data: LightningDataModule, batch: 
     batch = data.transfer_batch_to_device(batch, model.device, 0)
     copies = {name: buffer.clone() for name, buffer in model.named_buffers()}  # batch-norm updates these instead
     try:
-        if type(data).on_after_batch_transfer is ImageDataModule.on_after_batch_transfer:
+        if type(data).on_after_batch_transfer is ImageBatches.on_after_batch_transfer:
             batch = data.preprocess(batch, training=True)  # type: ignore[attr-defined]
         else:
             batch = data.on_after_batch_transfer(batch, 0)

@@ -17,7 +17,7 @@ from leyden.callbacks.monitored_scores import check_names, monitors
 from leyden.cli.check_hardware import check_disk
 from leyden.cli.check_model import check_model_fits_data, check_step, first_samples
 from leyden.cli.check_schedule import check_optimizer, limited
-from leyden.data.datamodules import ArrayDataModule
+from leyden.data.split_loaders import SplitLoaders
 from leyden.errors import UserError
 from leyden.models.task import Task
 
@@ -64,7 +64,7 @@ def missing_for(model: LightningModule, data: LightningDataModule | None, split:
 def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModule, directory: Path) -> None:
     """Refuse a training run that could not start or could not reach its end.
 
-    Samples are checked only of an `ArrayDataModule` that does not override `prepare_data`, and a training step only of
+    Samples are checked only of `SplitLoaders` that do not override `prepare_data`, and a training step only of
     a `Task`, on the device where the model was constructed. The sampler checks the samples of later epochs.
 
     Args:
@@ -83,7 +83,7 @@ def check_fit(trainer: Trainer, model: LightningModule, data: LightningDataModul
         raise UserError(f"{type(model).__name__} has no parameter to train")
     _check_monitors(trainer, model)
     check_disk(trainer, model, directory)
-    if not isinstance(data, ArrayDataModule) or type(data).prepare_data is not LightningDataModule.prepare_data:
+    if not isinstance(data, SplitLoaders) or type(data).prepare_data is not LightningDataModule.prepare_data:
         check_optimizer(trainer, model)
         check_model_fits_data(model, data)
         return

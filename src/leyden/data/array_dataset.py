@@ -1,5 +1,7 @@
 """A dataset of arrays in memory that returns whole batches."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,11 +21,13 @@ class ArrayDataset(Dataset[Batch]):
         x: Inputs, (N, ...), for example uint8 images (N, C, H, W).
         y: Targets, (N,) or (N, ...).
         indices: Which of the N samples to use, (M,); None for all.
+        files: Names of the M samples' files, if they have any.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, indices: Tensor | None = None) -> None:
+    def __init__(self, x: Tensor, y: Tensor, indices: Tensor | None = None, files: Sequence[str] = ()) -> None:
         self.x = x
         self.y = y
+        self.files = files
         self.indices = torch.arange(len(y), device=y.device) if indices is None else indices
 
     def __len__(self) -> int:

@@ -1,7 +1,8 @@
 """The CIFAR-10 colour photographs."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from leyden.data.cache import cached_arrays
 from leyden.data.datamodules import Batch, ImageDataModule
 from leyden.data.download import data_folder, download, read_verified, unpack
 from leyden.errors import UserError
@@ -88,11 +90,12 @@ class CIFAR10DataModule(ImageDataModule):
         root = data_folder(self.root)
         has_binary = any((root / BINARY_FOLDER / name).exists() for name in self.files)
         use_python = (root / PYTHON_FOLDER).exists() and not has_binary
-        *train, test = self._read_python(root) if use_python else self._read_binary(root)
-        x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
+        folder, files = (PYTHON_FOLDER, self.python_files) if use_python else (BINARY_FOLDER, self.files)
+        read = self._read_python if use_python else self._read_binary
+        train, test = cached_arrays("cifar10", [root / folder / name for name in files], partial(_joined, read, root))
         if self.classes is None:
-            return (x, y), test
-        return _only(self.classes, x, y), _only(self.classes, *test)
+            return train, test
+        return _only(self.classes, *train), _only(self.classes, *test)
 
     def _read_binary(self, root: Path) -> list[Batch]:
         """Read files of 3 073-byte rows: the label, then the R, the G and the B plane."""
@@ -119,6 +122,13 @@ class CIFAR10DataModule(ImageDataModule):
 
     def _fetch_nothing(self, folder: Path) -> list[Path]:
         raise OSError(f"delete {PYTHON_FOLDER} and the binary release will be")
+
+
+def _joined(read: Callable[[Path], list[Batch]], root: Path) -> tuple[Batch, Batch]:
+    """Return the training and the test images; the last of the files are the test images."""
+    *train, test = read(root)
+    x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
+    return (x, y), test
 
 
 def _only(classes: list[int], x: Tensor, y: Tensor) -> Batch:

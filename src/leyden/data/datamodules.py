@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from leyden.data.array_dataset import ArrayDataset, check_arrays
 from leyden.data.array_dataset import Batch as Batch  # a DataModule's own file needs it
-from leyden.data.shared_arrays import delete_shared_file, load_once_per_machine
+from leyden.data.image_batches import ImageBatches, constant
 from leyden.data.split import draw_split
 from leyden.data.split_loaders import SplitLoaders
 from leyden.errors import UserError
@@ -56,11 +56,10 @@ class ArrayDataModule(SplitLoaders, ABC):
                 does not fit `on_device`.
         """
         if hasattr(self, "test_set"):
-            delete_shared_file()
             return
         if self.on_device and (self.num_workers or self.pin_memory):
             raise UserError("with on_device the arrays are where they are needed: num_workers 0 and pin_memory false")
-        (x, y), (x_test, y_test) = load_once_per_machine(self.load_arrays, self.trainer)
+        (x, y), (x_test, y_test) = self.load_arrays()
         name = f"{type(self).__name__}.load_arrays: the"
         check_arrays(x, y, f"{name} training arrays")
         check_arrays(x_test, y_test, f"{name} test arrays")
@@ -88,7 +87,7 @@ class ArrayDataModule(SplitLoaders, ABC):
             )
 
 
-class ImageDataModule(ArrayDataModule):
+class ImageDataModule(ImageBatches, ArrayDataModule):
     """Images as uint8 (N, C, H, W), augmented and normalised a batch at a time on the device that trains.
 
     Args:
@@ -99,8 +98,6 @@ class ImageDataModule(ArrayDataModule):
         kwargs: The options of `ArrayDataModule`.
     """
 
-    pixel_max: int = 255  # the pixel that is 1.0 on the scale of mean and std
-
     def __init__(
         self,
         mean: float | Sequence[float],
@@ -109,8 +106,8 @@ class ImageDataModule(ArrayDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mean = torch.tensor(mean).reshape(-1, 1, 1)  # (C, 1, 1)
-        self.std = torch.tensor(std).reshape(-1, 1, 1)
+        self.mean = constant(mean)
+        self.std = constant(std)
         self.augment = augment or []
 
     def setup(self, stage: str | None = None) -> None:
@@ -119,36 +116,5 @@ class ImageDataModule(ArrayDataModule):
         Raises:
             UserError: The data or an option is wrong.
         """
-        channels = self.input_shape[0]
-        for name, constant in [("mean", self.mean), ("std", self.std)]:
-            if len(constant) not in (1, channels):
-                raise UserError(f"{name} has {len(constant)} numbers, but an image has {channels} channels")
-        if not (self.std > 0).all():
-            raise UserError("std must be positive: pixels are divided by it")
+        self.check_constants(self.input_shape[0])
         super().setup(stage)
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """Return pixels (B, C, H, W) as float32 for the network: (x / pixel_max - mean) / std."""
-        self.mean = self.mean.to(x.device)  # a copy at the first batch only
-        self.std = self.std.to(x.device)
-        # in place: one new array instead of four
-        return x.to(torch.float32, copy=True).div_(self.pixel_max).sub_(self.mean).div_(self.std)
-
-    def preprocess(self, batch: Batch, training: bool) -> Batch:
-        """Augment, if `training`, and normalise a batch.
-
-        Args:
-            batch: Images of uint8, (B, C, H, W), and targets, (B, ...).
-            training: Whether to augment, with draws from the global random generators.
-        """
-        x, y = batch
-        if training:
-            for transform in self.augment:
-                x = transform(x)
-        return self.normalize(x), y
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Preprocess a batch; a tensor is the example input of the model, for the printed summary."""
-        if isinstance(batch, Tensor):
-            return batch
-        return self.preprocess(batch, training=self.trainer is not None and self.trainer.training)

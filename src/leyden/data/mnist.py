@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from leyden.data.cache import cached_arrays
 from leyden.data.datamodules import Batch, ImageDataModule
 from leyden.data.download import data_folder, download, read_verified
 
@@ -55,6 +56,10 @@ class MNISTDataModule(ImageDataModule):
 
     def load_arrays(self) -> tuple[Batch, Batch]:
         """Return images (N, 1, 28, 28) and their digits (N,)."""
+        raw = data_folder(self.root) / "MNIST" / "raw"
+        return cached_arrays("mnist", [raw / name for name in self.files], self._read_files)
+
+    def _read_files(self) -> tuple[Batch, Batch]:
         x, y, x_test, y_test = (self._read(name) for name in self.files)
         return (x.unsqueeze(1), y.long()), (x_test.unsqueeze(1), y_test.long())
 

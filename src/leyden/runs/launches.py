@@ -9,9 +9,9 @@ from pathlib import Path
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from leyden.durable import replacing
 from leyden.errors import UserError
 from leyden.runs.directory import all_runs, has_checkpoint
-from leyden.runs.durable import replacing
 
 LAUNCH = "launch.json"
 

@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from leyden.durable import replacing
 from leyden.errors import RunError
-from leyden.runs.durable import replacing
 
 Row = dict[str, Any]  # {metric: value}, with the step
 STEPS_BETWEEN_SAVES = 100  # for callbacks that call `log_metrics`; after `self.log`, Lightning saves each row

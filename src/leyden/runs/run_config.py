@@ -34,7 +34,10 @@ class RunConfig(Callback):
         self._logged = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml`."""
+        """Write `config.yaml`, with the options that the DataModule has found in its data, such as class names."""
+        resolved = getattr(trainer.datamodule, "resolved_options", None)  # type: ignore[attr-defined]
+        if resolved is not None:
+            self.config["data"].setdefault("init_args", {}).update(resolved())
         self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:

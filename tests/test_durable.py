@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from leyden.runs.durable import replacing, sync_folder
+from leyden.durable import replacing, sync_folder
 from leyden.runs.metrics_logger import rewind_metrics
 
 from ..conftest import SystemCalls
