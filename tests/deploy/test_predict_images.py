@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from leyden.data.digits import DigitsDataModule
 from leyden.data.mnist import MNISTDataModule
 from leyden.deploy.predictor import Predictor
 
+from ..data.pictures import COLOURS, make_folder
 from ..processes import Server, wait_for
 from .stored import CLUSTERS, CONVNET, DIGITS, FUNCTION, GREY, pixels, save_images, store
 
@@ -250,6 +252,27 @@ def test_predictions_for_the_files_of_a_dataset_are_those_of_the_test_to_the_bit
     data = DigitsDataModule()
     data.setup()
     agree(run, data.test_set.x.numpy(), data.test_set.y.tolist(), 255 / 16)
+
+
+def test_predictions_for_the_files_of_a_folder_are_those_of_its_test_split_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LEYDEN_CACHE", str(Path("cache").absolute()))
+    make_folder(Path("pets"))  # of several formats and sizes
+    data = ["--data", "ImageFolderDataModule", "--data.root", "pets", "--data.image_size", "16"]
+    short = ["--trainer.max_epochs", "1", "--test_after_fit", "false", "--name", "pets"]
+    assert main(["fit", "--model", "ConvNet", *data, *short]) == 0
+    assert main(["predict", "--ckpt_path", "best", "--all"]) == 0
+    expected = rows()
+    files = [f"pets/{row['file']}" for row in expected]
+    assert sorted({row["truth"] for row in expected}) == sorted(COLOURS)
+    shutil.rmtree("cache")
+    assert main(["predict", "--ckpt_path", "best", "--images", *files, "--all", "--output", "files.csv"]) == 0
+    found = rows("files.csv")
+    columns = ["class", "probability", *(f"p({name})" for name in sorted(COLOURS))]
+    assert [row["file"] for row in found] == files
+    assert [[row[name] for name in columns] for row in found] == [[row[name] for name in columns] for row in expected]
+    assert not Path("cache").exists()
 
 
 @pytest.mark.slow

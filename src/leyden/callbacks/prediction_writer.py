@@ -54,7 +54,7 @@ class PredictionWriter(BasePredictionWriter):
                 size = next((len(column) for column in columns.values() if column is not None), 0)
                 numbers = indices[i] if indices else range(first, first + size)  # an iterable dataset has no indices
                 first += size
-                if files is not None and columns:
+                if files and columns:
                     columns = {"file": [files[index] for index in numbers], **columns}
                 complete = {
                     name: column
