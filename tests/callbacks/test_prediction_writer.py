@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 
 from leyden.callbacks.prediction_writer import PredictionWriter
 from leyden.cli.main import main
+from leyden.data.array_dataset import ArrayDataset
 from leyden.data.cifar10 import CIFAR10_CLASSES, CIFAR10DataModule
 from leyden.models.conv_net import ConvNet
 
@@ -61,8 +62,10 @@ class Unlabelled(CIFAR10DataModule):
     def setup(self, stage: str | None = None) -> None:
         """Give the test set its files."""
         super().setup(stage)
-        self.test_set.files = [f"folder/{i}\udcff.png" for i in range(60)]  # type: ignore[attr-defined]
-        self.test_set.y[7] = -1
+        files = [f"folder/{i}\udcff.png" for i in range(60)]
+        y = self.test_set.y.clone()
+        y[7] = -1
+        self.test_set = ArrayDataset(self.test_set.x, y, files=files)
 
 
 def test_the_files_of_a_dataset_are_named_and_a_label_that_is_no_class_stays(cifar10_root: Path) -> None:
