@@ -107,6 +107,15 @@ def test_the_environment_cannot_let_a_checkpoint_run_code(monkeypatch: pytest.Mo
         leyden.load(file)
 
 
+def test_averaged_weights_are_used_as_in_the_test() -> None:
+    image = pixels(1)[0].transpose(1, 2, 0)
+    file, model = store()
+    expected = leyden.load(file).predict(image)
+    last = {name: torch.zeros_like(weight) for name, weight in model.state_dict().items()}
+    file, _ = store(averaging_state={}, current_model_state=last)  # as WeightAveraging saves them
+    assert leyden.load(file).predict(image) == expected
+
+
 def test_a_model_without_data_takes_numbers() -> None:
     file, model = store(data=None)
     predictor = leyden.load(file)

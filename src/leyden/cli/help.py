@@ -52,7 +52,7 @@ usage: leyden {command} [--config FILE]... [--ckpt_path CHECKPOINT] [--option va
   --monitor NAME                the score that selects best.ckpt, such as val/acc; --mode max where higher is better
   --test_after_fit false        do not test after fit
   --wandb.NAME VALUE            how the run shows in Weights & Biases: project, name, group, tags, notes, mode, ...
-{more}
+
 Defaults come first (configs/defaults.yaml), then the checkpoint's own configuration, then each --config, then the
 options: the later wins.
 
@@ -62,9 +62,7 @@ options: the later wins.
   leyden {command} --help all                every option there is
 """
 
-PREDICT_HELP = """\
-  --all                         the probability of each class as well
-
+PREDICT_HELP = """
 For image files instead of the test samples:
 
   leyden predict --ckpt_path CHECKPOINT --images PATH... [--option value]...
@@ -72,7 +70,7 @@ For image files instead of the test samples:
   --images PATH...              files, folders with all below them, or - for a list on stdin, one name a line
   --invert                      swap dark and light, as for dark digits on paper and a model of light ones on black
   --top_k K                     how many of the most likely classes to write (3)
-  --all                         the probability of each class as well
+  --all                         the probability of each class as well (also without --images)
   --output FILE                 the table (predictions.csv in a new directory of runs/)
   --batch_size N                images to compute at once (as in the test)
   --skip_broken                 exit with code 0 although images are broken; they are named and left out in any case
@@ -105,5 +103,5 @@ def overview() -> str:
 def command_help(command: str) -> str:
     """Return the options of a command that people use."""
     checkpoint = CHECKPOINT_HELP[command == "fit"]
-    more = PREDICT_HELP if command == "predict" else ""
-    return COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint, more=more)
+    text = COMMAND_HELP + (PREDICT_HELP if command == "predict" else "")
+    return text.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint)
