@@ -28,7 +28,12 @@ from leyden.models.conv_net import ConvNet
 README = PROJECT / "README.md"
 PAGES = [README, PROJECT / "SECURITY.md", PROJECT / "data" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = ("configuration.md", "compatibility.md", "tracking.md")  # their commands have tests of their own
+SLOW = (
+    "configuration.md",
+    "compatibility.md",
+    "deployment.md",
+    "tracking.md",
+)  # their commands have tests of their own
 MARK = re.compile(
     r"<!-- (?:not run: (?:needs (?:an account|a GPU|a network)|takes minutes|starts a server)|run by (.*)) -->"
 )

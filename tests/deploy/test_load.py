@@ -116,6 +116,19 @@ def test_averaged_weights_are_used_as_in_the_test() -> None:
     assert leyden.load(file).predict(image) == expected
 
 
+def test_no_pretrained_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: Any, **__: Any) -> Any:
+        raise AssertionError("weights were downloaded")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    weights = {"backbone": "resnet18", "weights": "IMAGENET1K_V1", "image_size": 32}
+    file, model = store("leyden.models.transfer.TransferClassifier", COLOURED | weights)
+    predictor = leyden.load(file)
+    x = predictor.preprocess(list(pixels(2).transpose(0, 2, 3, 1)))
+    with torch.no_grad():
+        assert torch.equal(predictor.run(x)["probabilities"], model(x).softmax(dim=1))
+
+
 def test_a_model_without_data_takes_numbers() -> None:
     file, model = store(data=None)
     predictor = leyden.load(file)

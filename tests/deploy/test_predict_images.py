@@ -28,7 +28,7 @@ from leyden.deploy.predictor import Predictor
 
 from ..data.pictures import COLOURS, make_folder
 from ..processes import Server, wait_for
-from .stored import CLUSTERS, CONVNET, DIGITS, FUNCTION, GREY, pixels, save_images, store
+from .stored import CIFAR10, CLUSTERS, CONVNET, DIGITS, FUNCTION, GREY, pixels, save_images, store
 
 CONFIGS = PROJECT / "configs"
 PREDICT = ["predict", "--ckpt_path", "model.ckpt", "--images"]
@@ -203,6 +203,15 @@ def test_mistakes_are_refused_in_one_line_and_write_nothing(reason: str, capfd: 
     assert line.startswith("error: ")
     assert reason in line
     assert not Path("runs").exists()
+
+
+def test_a_checkpoint_cannot_choose_a_directory_outside_of_the_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    config = {"name": "../elsewhere", "data": CIFAR10, "trainer": {"precision": "32-true"}}
+    store(config=config)
+    save_images(pixels(1))
+    assert main([*PREDICT, "images"]) == 2
+    assert "is no folder in runs/" in capfd.readouterr().err
+    assert not Path("../elsewhere").exists()
 
 
 @pytest.mark.parametrize(
