@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from leyden.data.image_files import BrokenImageError, ImageReader, Pixels, printable
 
 AHEAD = 64  # images that are read before they are needed
+MAX_THREADS = 8  # each may hold an image of MAX_PIXELS
 
 
 class ImageFiles:
@@ -39,7 +40,7 @@ class ImageFiles:
     def _read_ahead(self) -> Iterator[tuple[str, Pixels | BrokenImageError]]:
         waiting: deque[tuple[str, Future[Pixels | BrokenImageError]]] = deque()
         # threads that set and restore the filters of warnings at once may leave those of another
-        with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
             for name in self.names:
                 waiting.append((name, pool.submit(self._read, name)))
                 if len(waiting) > AHEAD:
