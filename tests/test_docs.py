@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from PIL import Image
 
 import leyden.data
 import leyden.models
@@ -29,7 +30,12 @@ from .data.pictures import make_folder
 README = PROJECT / "README.md"
 PAGES = [README, PROJECT / "SECURITY.md", PROJECT / "data" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = ("configuration.md", "compatibility.md", "tracking.md")  # their commands have tests of their own
+SLOW = (
+    "configuration.md",
+    "compatibility.md",
+    "deployment.md",
+    "tracking.md",
+)  # their commands have tests of their own
 MARK = re.compile(
     r"<!-- (?:not run: (?:needs (?:an account|a GPU|a network)|takes minutes|starts a server)|run by (.*)) -->"
 )
@@ -160,7 +166,7 @@ def stop_a_run(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """A folder with the configurations and tiny datasets, in which a new model or dataset can be named."""
+    """A folder with the configurations, images and tiny datasets, in which a new model or dataset can be named."""
     root = request.getfixturevalue("mnist_root")
     assert request.getfixturevalue("cifar10_root") == root
     monkeypatch.setenv("LEYDEN_DATA", str(root))
@@ -168,6 +174,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PROJECT / "configs", "configs")
     make_folder(tmp_path / "pets", 20)
+    Path("photos").mkdir()
+    for name in ("7.png", "8.jpg"):
+        Image.new("RGB", (40, 30), "white").save(Path("photos", name))
     for package in (leyden.data, leyden.models):
         folder = str(tmp_path / "src" / package.__name__.replace(".", "/"))
         monkeypatch.setattr(package, "__path__", [*package.__path__, folder])
@@ -184,7 +193,7 @@ def test_every_command_of_a_page_works(page: Path, workplace: Path, monkeypatch:
         file = workplace / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        if file.suffix == ".py":
+        if file.suffix == ".py" and name.startswith("src/"):
             importlib.import_module(".".join(Path(name).with_suffix("").parts[1:]))
     directory = Path("runs")
     if any("runs/" in command for command in commands(page)):

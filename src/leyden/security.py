@@ -123,7 +123,7 @@ def check_yaml(text: str, place: str) -> None:
     Raises:
         UserError: The YAML is refused.
     """
-    with suppress(yaml.YAMLError):  # the parser reports it
+    with suppress(yaml.YAMLError, UnicodeEncodeError):  # the parser reports it; a file may have any bytes as its name
         _check_nodes(text, place)
 
 

@@ -8,23 +8,31 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from leyden.runs.directory import run_directory
+from leyden.callbacks.classifier_outputs import class_names
+from leyden.models.tasks import Classifier
+from leyden.runs.directory import run_directory, short_path
 from leyden.runs.ranks import gather_object
 
 
 class PredictionWriter(BasePredictionWriter):
     """Write what `predict_step` returns to `predictions.csv` in the run's directory.
 
-    One row for each sample, in the dataset's order: its index, then a column for each entry of the returned dict (for a
-    classifier: class, probability). A tensor (B,) or a list of B numbers or strings is a column. A tensor (B, K) is K
-    columns with the numbers 0 to K - 1 after the name; parts of a tuple are numbered the same way. Without a dict the
-    name is `prediction`. Entries without one value for each sample are omitted, and a line names them. With several
-    loaders, the column `loader` holds their number. Rank 0 gathers the rows of all ranks. Without any column no file is
-    written.
+    One row for each sample, in the dataset's order: its index, its file if the dataset has `files`, then a column for
+    each entry of the returned dict. Those of a `Classifier` are class, truth (if the batches have labels) and
+    probability, with the `class_names` of the data, and `p(NAME)` for each class on request.
+
+    A tensor (B,) or a list of B numbers or strings is a column. A tensor (B, K) is K columns with the numbers 0 to
+    K - 1 after the name; parts of a tuple are numbered the same way. Without a dict the name is `prediction`. Entries
+    without one value for each sample are omitted, and a line names them. With several loaders, the column `loader`
+    holds their number. Rank 0 gathers the rows of all ranks. Without any column no file is written.
+
+    Args:
+        all_classes: Whether to write the probability of every class.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, all_classes: bool = False) -> None:
         super().__init__(write_interval="epoch")
+        self.all_classes = all_classes
 
     def write_on_epoch_end(
         self,
@@ -35,15 +43,19 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Write the file."""
         loaders = predictions if len(batch_indices) > 1 else [predictions]
+        names = class_names(trainer, pl_module.num_classes) if isinstance(pl_module, Classifier) else []
+        files = getattr(getattr(trainer.predict_dataloaders, "dataset", None), "files", None)
         rows: list[tuple[int, int, dict[str, Any]]] = []  # loader, index, values
         omitted: dict[str, None] = {}
         for number, (batches, indices) in enumerate(zip(loaders, batch_indices, strict=True)):
             first = 0
             for i, batch in enumerate(batches):
-                columns = dict(_columns("", batch))
+                columns = dict(_columns("", self._named(batch, names)))
                 size = next((len(column) for column in columns.values() if column is not None), 0)
                 numbers = indices[i] if indices else range(first, first + size)  # an iterable dataset has no indices
                 first += size
+                if files and columns:
+                    columns = {"file": [files[index] for index in numbers], **columns}
                 complete = {
                     name: column
                     for name, column in columns.items()
@@ -57,17 +69,30 @@ class PredictionWriter(BasePredictionWriter):
         if not trainer.is_global_zero:
             return
         if omitted:
-            names = ", ".join(sorted(omitted))
-            print(f"predictions.csv lacks {names}: not one number or string for each sample", flush=True)
+            listed = ", ".join(sorted(omitted))
+            print(f"predictions.csv lacks {listed}: not one number or string for each sample", flush=True)
         header = list(dict.fromkeys(name for _, _, values in rows for name in values))
         if not header:
             return
-        with (directory / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        path = directory / "predictions.csv"
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             several = len(loaders) > 1
             writer.writerow(["loader"] * several + ["index", *header])
             for number, index, answer in sorted(rows, key=lambda row: row[:2]):
                 writer.writerow([number] * several + [index, *(answer.get(name, "") for name in header)])
+        print(f"file  {short_path(path)}", flush=True)
+
+    def _named(self, batch: Any, names: list[str]) -> Any:
+        """Replace the classes in the answers of a `Classifier` by names, and omit or name their probabilities."""
+        if not names or not isinstance(batch, Mapping) or "probabilities" not in batch:
+            return batch
+        columns = {name: column for name, column in batch.items() if name != "probabilities"}
+        for kind in columns.keys() & {"class", "truth"}:  # a label outside of the classes stays a number
+            columns[kind] = [names[i] if 0 <= i < len(names) else i for i in columns[kind].tolist()]
+        if self.all_classes:
+            columns |= zip((f"p({name})" for name in names), batch["probabilities"].unbind(dim=1), strict=True)
+        return columns
 
 
 def _columns(name: str, part: Any) -> Iterator[tuple[str, list[Any] | None]]:

@@ -32,6 +32,7 @@ class Arguments:
     flags: list[str]
     default_root_dir: str | None
     name: str | None
+    all_classes: bool = False  # whether `predict` writes the probability of every class
     ckpt_path: Path | None = None
     checkpoint: dict[str, Any] = field(default_factory=dict)  # the content of ckpt_path
     resumed_run: Path | None = None  # the directory of the run that `fit` continues
@@ -80,10 +81,13 @@ def read_arguments(command: list[str]) -> Arguments:
     parser.add_argument("--ckpt_path")
     parser.add_argument("--name")
     parser.add_argument("--trainer.default_root_dir", dest="default_root_dir")
+    if command[0] == "predict":
+        parser.add_argument("--all", action="store_true")
     known, flags = parser.parse_known_args(command[1:])
     for config in known.config:
         check_file(config)
     args = Arguments(command, known.config, flags, known.default_root_dir, known.name)
+    args.all_classes = getattr(known, "all", False)
     restarted = restarted_run(args.root, command) if args.subcommand == "fit" else None
     if restarted or known.ckpt_path:
         args.is_restart = restarted is not None

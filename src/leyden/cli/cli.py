@@ -10,6 +10,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from leyden import PROJECT
+from leyden.callbacks.prediction_writer import PredictionWriter
 from leyden.callbacks.sync_batchnorm import check_batch_norms
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.checkpoints.resume import check_weights_fit
@@ -167,7 +168,14 @@ class CLI(LightningCLI):
         self._name_checkpoint()
         announce_nodes(self.trainer)
 
-    before_test = before_predict = before_validate
+    before_test = before_validate
+
+    def before_predict(self) -> None:
+        """Refuse to predict zero batches, and pass `--all` on."""
+        self.before_validate()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PredictionWriter) and self.args.all_classes:
+                callback.all_classes = True
 
     def _name_checkpoint(self) -> None:
         """Pass the checkpoint to the Trainer; if it were parsed, Lightning would overwrite flags from it."""

@@ -9,11 +9,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
-from leyden.data.image_cache import ImageCache, ImageTable
+from leyden.data.image_cache import ImageCache
 from leyden.data.image_files import printable
 from leyden.data.image_folder import ImageFolderDataModule
 from leyden.data.image_labels import SPLITS
 from leyden.data.image_split import copies
+from leyden.data.image_table import ImageTable
 from leyden.data.split_loaders import SplitLoaders
 from leyden.runs.directory import short_path
 
@@ -34,7 +35,7 @@ def contents(data: LightningDataModule, names: Sequence[str]) -> Iterator[str]:
     yield from count_table(data, names)
     if isinstance(data, ImageFolderDataModule):
         table = ImageCache(data.root, data.reader, data.cache).stored()
-        place = f" in {short_path(table.pixels)}" if table.pixels else ", read from their files for each batch"
+        place = f" in {short_path(table.pixels)}" if data.cache else ", read from their files for each batch"
         yield size_line(data) + place
         yield from copy_lines(data, table)
     else:

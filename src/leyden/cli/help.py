@@ -6,7 +6,7 @@ COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
     "validate": "Score a checkpoint on the validation split.",
     "test": "Score a checkpoint on the test split.",
-    "predict": "Write a checkpoint's prediction for each test sample to predictions.csv.",
+    "predict": "Write a checkpoint's prediction for each test sample, or for image files, to predictions.csv.",
     "show": "Show what is in the data, and draw the first training batch as the network gets it.",
 }
 
@@ -85,6 +85,22 @@ The other options of `leyden fit` are accepted, so that its command line can be 
   leyden show --data.help       the datasets; --data.help NAME their arguments
 """
 
+PREDICT_HELP = """
+For image files instead of the test samples:
+
+  leyden predict --ckpt_path CHECKPOINT --images PATH... [--option value]...
+
+  --images PATH...              files, folders with all below them, or - for a list on stdin, one name a line
+  --invert                      swap dark and light, as for dark digits on paper and a model of light ones on black
+  --top_k K                     how many of the most likely classes to write (3)
+  --all                         the probability of each class as well (also without --images)
+  --output FILE                 the table (predictions.csv in a new directory of runs/)
+  --batch_size N                images to compute at once (as in the test)
+  --skip_broken                 exit with code 0 although images are broken; they are named and left out in any case
+  --accelerator NAME            auto (the default), cpu, gpu
+  --name NAME                   take the newest run of runs/NAME/, and write there
+"""
+
 CHECKPOINT_HELP = {
     True: "                                to resume from; its configuration is used unless a --config says otherwise",
     False: "                                needed; its own configuration is used, so no --config is",
@@ -112,4 +128,5 @@ def command_help(command: str) -> str:
     if command == "show":
         return SHOW_HELP.format(purpose=COMMANDS[command])
     checkpoint = CHECKPOINT_HELP[command == "fit"]
-    return COMMAND_HELP.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint)
+    text = COMMAND_HELP + (PREDICT_HELP if command == "predict" else "")
+    return text.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint)

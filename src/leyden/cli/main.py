@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from leyden.cli.cli import CLI
 from leyden.cli.console import quieten_lightning, shorter_help
 from leyden.cli.faults import known_fault
+from leyden.cli.help import command_help
 from leyden.errors import RunError, UserError
 from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
@@ -35,8 +36,11 @@ def main(args: list[str]) -> int:
     try:
         check_environment()
         check_command(args)
-        with shorter_help() if wants_help else nullcontext():
-            _command_line(args[0])(args)
+        if args[:1] == ["predict"] and any(arg.partition("=")[0] == "--images" for arg in args):
+            _predict_images(args[1:])
+        else:
+            with shorter_help() if wants_help else nullcontext():
+                _command_line(args[0])(args)
         code = 0
     except KeyboardInterrupt:
         code = 130
@@ -66,3 +70,13 @@ def _command_line(command: str) -> type[CLI]:
     from leyden.cli.show import ShowCLI  # other commands do not need it
 
     return ShowCLI
+
+
+def _predict_images(args: list[str]) -> None:
+    """Run `leyden predict --images`, which needs no Trainer."""
+    if "-h" in args or "--help" in args:
+        print(command_help("predict"))
+        return
+    from leyden.deploy.predict_images import predict_images  # other commands do not need it
+
+    predict_images(args)

@@ -76,7 +76,7 @@ class ImageCache:
 
     def stored(self) -> ImageTable:
         """Return the table that was written last, without a look at the files."""
-        return self._read(self.manifest)
+        return read_table(self.manifest)
 
     def _current(self, files: dict[str, State]) -> ImageTable | None:
         """Return the table that is on disk, if it is that of these files."""

@@ -36,11 +36,13 @@ class ImageReader:
         image_size: Height and width of the array.
         resize: How an image of another shape is fitted: `crop` scales the shorter side and cuts the centre out, `pad`
             scales the longer side and adds black, `squash` scales both.
+        invert: Whether to swap dark and light, before black is added.
     """
 
     channels: int
     image_size: int
     resize: Resize = "crop"
+    invert: bool = False
 
     def read(self, path: str | Path) -> Pixels:
         """Return the pixels of a file, (C, H, W).
@@ -85,6 +87,8 @@ class ImageReader:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
         image = image.convert("L" if self.channels == 1 else "RGB")
+        if self.invert:
+            image = ImageOps.invert(image)
         size = (self.image_size, self.image_size)
         bilinear = Image.Resampling.BILINEAR
         if image.size == size:

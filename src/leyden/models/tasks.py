@@ -138,10 +138,16 @@ class Classifier(Task):
         return {"acc": MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)}
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """Return the most likely `class` (B,) and its `probability` (B,)."""
-        x = batch if isinstance(batch, Tensor) else batch[0]
-        probability, label = self(x).float().softmax(dim=1).max(dim=1)
-        return {"class": label, "probability": probability}
+        """Return the most likely `class` (B,), its `probability` (B,), and all `probabilities` (B, C).
+
+        A batch with labels (B,) adds them as `truth`.
+        """
+        x, *targets = [batch] if isinstance(batch, Tensor) else batch
+        probabilities = self(x).float().softmax(dim=1)
+        probability, label = probabilities.max(dim=1)
+        has_labels = targets and isinstance(targets[0], Tensor) and targets[0].shape == label.shape
+        truth = {"truth": targets[0]} if has_labels else {}
+        return {"class": label, **truth, "probability": probability, "probabilities": probabilities}
 
 
 class Regressor(Task):

@@ -1,0 +1,1 @@
+"""After training: a model in Python, and its predictions for image files."""

@@ -1,0 +1,79 @@
+"""Load a checkpoint as a predictor: `leyden.load`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
+
+from leyden.checkpoints.find import find_checkpoint
+from leyden.checkpoints.io import read_checkpoint
+from leyden.deploy.predictor import Predictor
+from leyden.errors import UserError
+from leyden.models.task import Task
+from leyden.runs.directory import RUNS
+from leyden.security import check_environment, restrict_imports
+
+
+def load(path: str | Path, device: str = "cpu") -> Predictor:
+    """Load a trained model with the preprocessing of its data.
+
+    No code in the file is run, and it can name classes of the allowed packages only. Nothing else is read: no data, no
+    pretrained weights.
+
+    Args:
+        path: A checkpoint of `leyden fit`, a run's directory (its best.ckpt), or `best` or `last` of the newest run.
+        device: Where to compute, such as `cpu` or `cuda`.
+
+    Returns:
+        The predictor. `predict` takes files, images or arrays; `network` is the plain network.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is not one from which predictions can be made.
+    """
+    check_environment()
+    file = find_checkpoint(str(path), Path(RUNS), None, "best")
+    return make_predictor(file, read_checkpoint(file), device)
+
+
+def make_predictor(file: Path, checkpoint: dict[str, Any], device: str | torch.device = "cpu") -> Predictor:
+    """Return the predictor of a checkpoint.
+
+    Args:
+        file: The file.
+        checkpoint: Its content.
+        device: Where to compute.
+
+    Raises:
+        UserError: Its model or data are missing, cannot be constructed, or predict nothing.
+    """
+    restrict_imports()
+    config: dict[str, Any] = checkpoint.get("config", {})
+    class_path = checkpoint.get("hyper_parameters", {}).get("_class_path")
+    if not config or class_path is None:
+        raise UserError(
+            f"{file} does not name its model and data, as checkpoints of `leyden fit` do: load it in Python, by "
+            "load_from_checkpoint of its class"
+        )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=type[Task])
+    parser.add_subclass_arguments(LightningDataModule, "data", fail_untyped=False)
+    parts = {"model": class_path} | ({"data": config["data"]} if config.get("data") else {})
+    try:
+        parsed = parser.parse_object(parts)
+        data = parser.instantiate(parsed).data if "data" in parts else None
+        # the averaged weights, if there are any, are those in `state_dict`
+        model = parsed.model.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the types and constructors of its classes raise
+        raise UserError(f"{file}: its model or data cannot be constructed ({_innermost(error)})") from error
+    return Predictor(model, data, config.get("trainer", {}).get("precision"), device)
+
+
+def _innermost(error: BaseException) -> str:
+    """Return in one line the first cause of an error, which jsonargparse wraps once for each level of nesting."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
