@@ -16,6 +16,7 @@ from leyden.data.color_jitter import (
     adjust_saturation,
     adjust_sharpness,
 )
+from leyden.errors import UserError
 
 from .images import SHAPES, check_transform, images
 
@@ -113,3 +114,9 @@ def test_factors_are_uniform_about_1_turns_about_0_and_every_order_equally_likel
     orders = draws[:, 4:].argsort(dim=1).unique(dim=0, return_counts=True)[1]
     assert len(orders) == 24
     assert (orders / 1000).tolist() == pytest.approx([1.0] * 24, abs=0.15)
+
+
+@pytest.mark.parametrize("changes", [{"hue": 0.6}, {"brightness": -0.1}])
+def test_changes_out_of_range_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="give 0 or more, and for the hue at most"):
+        ColorJitter(**changes)

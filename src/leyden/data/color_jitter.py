@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from leyden.data.transforms import RandomTransform
+from leyden.errors import UserError
 
 LUMA = (0.2989, 0.587, 0.114)  # weights of R, G and B in the brightness of a pixel, ITU-R BT.601
 
@@ -101,6 +102,8 @@ class ColorJitter(RandomTransform):
     ) -> None:
         super().__init__()
         self.largest = (brightness, contrast, saturation, hue)
+        if min(self.largest) < 0 or hue > 0.5:
+            raise UserError(f"ColorJitter has the changes {self.largest}: give 0 or more, and for the hue at most 0.5")
 
     def draw(self, x: Tensor) -> Tensor:
         """Return the factors, the turn, and four numbers in whose order they are applied, (B, 8)."""
