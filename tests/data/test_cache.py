@@ -57,6 +57,15 @@ def test_the_pages_of_a_cached_array_belong_to_its_file(source: Path) -> None:
     assert x.sum() == 16
 
 
+def test_what_a_process_writes_into_a_cached_array_is_its_own(source: Path) -> None:
+    (x, y), _ = cached_arrays("some", [source], Loader())
+    x[0] = 7
+    y[0] = 9
+    (x, y), _ = cached_arrays("some", [source], Loader())
+    assert x.unique().tolist() == [1]
+    assert y.tolist() == [0, 1, 2, 3]
+
+
 def test_files_that_are_missing_are_left_to_the_loader(source: Path) -> None:
     load = Loader()
     source.unlink()

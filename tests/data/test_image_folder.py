@@ -134,6 +134,12 @@ def test_copies_in_two_splits_are_refused_and_named(tmp_path: Path, capfd: pytes
     assert len(made(root, allow_leaks=True).test_set) == 10
 
 
+def test_an_image_with_two_labels_is_named(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "red" / "blue.png").write_bytes((root / "blue" / "0.png").read_bytes())
+    made(root)
+    assert "labels  blue/0.png, red/blue.png: one image with different labels\n" in capfd.readouterr().err
+
+
 def test_a_class_without_training_images_is_refused(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (root / "fox").mkdir()
     with pytest.raises(UserError, match=r"no training image of fox in .*: add some, or remove the class"):

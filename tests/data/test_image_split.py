@@ -37,6 +37,12 @@ def test_copies_are_in_one_split() -> None:
     assert copies_across_splits(digests, splits) == []
 
 
+def test_copies_with_different_labels_are_in_one_split() -> None:
+    digests = [*DIGESTS[:100], *DIGESTS[:100]]
+    splits = draw_splits(digests, [0] * 100 + [1] * 100, SHARES, seed=0)
+    assert splits[:100] == splits[100:]
+
+
 def test_small_classes_have_an_image_in_each_split_if_they_can() -> None:
     for count, expected in ((1, {"train": 1}), (2, {"train": 2}), (3, {"train": 1, "val": 1, "test": 1})):
         splits = draw_splits(DIGESTS[:count], [0] * count, SHARES, seed=0)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -55,14 +56,19 @@ def building(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def map_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Tensor:
+def map_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...], mode: Literal["r", "c"] = "r") -> Tensor:
     """Map a file into memory as a tensor: its pages are read when they are needed and shared by all processes.
 
-    The tensor must not be written to.
+    Args:
+        path: The file, the bytes of the array.
+        dtype: Its type.
+        shape: Its shape.
+        mode: `c` copies a page that is written to, and the kernel counts the whole array as memory in use, which an
+            array larger than memory must not be. A tensor of mode `r` must not be written to.
     """
     if 0 in shape:  # an empty file cannot be mapped
         return torch.from_numpy(np.empty(shape, dtype))
-    array = np.memmap(path, dtype, "r", shape=shape)  # copy-on-write would count as memory in use
+    array = np.memmap(path, dtype, mode, shape=shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -97,7 +103,8 @@ def cached_arrays(name: str, sources: Sequence[Path], load: Callable[[], tuple[B
             return arrays
     described = json.loads((folder / "arrays.json").read_text(encoding="utf-8"))
     x, y, x_test, y_test = (
-        map_array(folder / f"{i}.bin", np.dtype(dtype).type, tuple(shape)) for i, (dtype, shape) in enumerate(described)
+        map_array(folder / f"{i}.bin", np.dtype(dtype).type, tuple(shape), "c")
+        for i, (dtype, shape) in enumerate(described)
     )
     return (x, y), (x_test, y_test)
 

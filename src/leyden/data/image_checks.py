@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.data.image_files import printable
 from leyden.data.image_labels import SPLITS
-from leyden.data.image_split import copies_across_splits
+from leyden.data.image_split import copies, copies_across_splits
 from leyden.errors import UserError
 
 
@@ -59,6 +59,13 @@ def refuse_leaks(root: object, names: Sequence[str], digests: Sequence[str], spl
             f"{len(leaks):,} images in {root} have copies in another split (the lines above), so the scores would be "
             "too good: remove the copies, or set --data.allow_leaks true"
         )
+
+
+def name_contradictions(names: Sequence[str], digests: Sequence[str], labels: Sequence[int]) -> None:
+    """Name the images of which a copy has another label."""
+    for indices in copies(digests):
+        if len({labels[i] for i in indices}) > 1:
+            tell(f"labels  {listed([names[i] for i in indices])}: one image with different labels")
 
 
 def check_classes(root: object, classes: Sequence[str], labels: Sequence[int], splits: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from leyden.data.array_dataset import ArrayDataset
 from leyden.data.cache import cache_key
 from leyden.data.image_batches import ImageBatches
 from leyden.data.image_cache import ImageCache
-from leyden.data.image_checks import check_classes, listed, refuse_broken, refuse_leaks, tell
+from leyden.data.image_checks import check_classes, listed, name_contradictions, refuse_broken, refuse_leaks, tell
 from leyden.data.image_constants import Constant, given_constant, measured_constants
 from leyden.data.image_dataset import ImageFileDataset
 from leyden.data.image_files import ImageReader, Resize, printable
@@ -132,9 +132,11 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         labels = self._class_indices([images.labels[row.name][0] for row in rows])
         given, digests = [images.labels[row.name][1] for row in rows], [row.digest for row in rows]
         splits, drawn = complete_splits(given, digests, labels, self.shares, self.split_seed)
+        names = [row.name for row in rows]
         if not self.allow_leaks:
-            refuse_leaks(self.root, [row.name for row in rows], digests, splits)
+            refuse_leaks(self.root, names, digests, splits)
         if stage in ("fit", None):
+            name_contradictions(names, digests, labels)
             check_classes(self.root, self.class_names, labels, splits)
         self._measure([row for row, split in zip(rows, splits, strict=True) if split == "train"])
         self.check_image_options(self.input_shape[0])

@@ -44,13 +44,14 @@ def draw_splits(digests: Sequence[str], labels: Sequence[int], shares: Mapping[s
     Returns:
         The name of the split for each image. Of a class with three images or more, each split has one at least.
     """
-    classes: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, (digest, label) in enumerate(zip(digests, labels, strict=True)):
-        classes[label][digest].append(index)
+    groups = by_content(digests)
+    classes: defaultdict[int, list[str]] = defaultdict(list)
+    for digest, indices in groups.items():
+        classes[min(labels[i] for i in indices)].append(digest)  # a mistake of the labels gives copies other ones
     splits = ["train"] * len(digests)
-    for groups in classes.values():
-        waiting = sorted(groups, key=lambda digest: hashlib.blake2b(f"{seed} {digest}".encode()).digest())
-        count = sum(map(len, groups.values()))
+    for contents in classes.values():
+        waiting = sorted(contents, key=lambda digest: hashlib.blake2b(f"{seed} {digest}".encode()).digest())
+        count = sum(len(groups[digest]) for digest in contents)
         for split, share in shares.items():
             wanted = max(round(share * count), 1 if share > 0 and count > len(shares) else 0)
             while wanted > 0 and len(waiting) > 1:
@@ -61,12 +62,17 @@ def draw_splits(digests: Sequence[str], labels: Sequence[int], shares: Mapping[s
     return splits
 
 
-def copies(digests: Sequence[str]) -> list[list[int]]:
-    """Return the images that have the same content as others, one list for each content."""
+def by_content(digests: Sequence[str]) -> dict[str, list[int]]:
+    """Return the images of each content."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         groups[digest].append(index)
-    return [indices for indices in groups.values() if len(indices) > 1]
+    return groups
+
+
+def copies(digests: Sequence[str]) -> list[list[int]]:
+    """Return the images that have the same content as others, one list for each content."""
+    return [indices for indices in by_content(digests).values() if len(indices) > 1]
 
 
 def copies_across_splits(digests: Sequence[str], splits: Sequence[str]) -> list[list[int]]:
