@@ -126,7 +126,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         table = cache.table(images.files)
         rows = table.good
         broken = images.broken | {row.name: row.reason for row in table.rows if row.reason}
-        refuse_broken(self.root, broken, len(images.labels), self.skip_broken)
+        refuse_broken(self.root, broken, len(table.rows) + len(images.broken), self.skip_broken)
         if not rows:
             raise UserError(f"no image in {self.root}")
         labels = self._class_indices([images.labels[row.name][0] for row in rows])
