@@ -21,14 +21,20 @@ from lightning.pytorch import Trainer
 from measure import Ratio, children, machine, resident_share, run, timed
 from PIL import Image
 from speed import MLP, OVERLAYS, PYTHON, ROUNDS, Row, alternate
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from leyden import PROJECT
+from leyden.data.boxes import RandomErasing, RandomResizedCrop
 from leyden.data.cifar10 import CIFAR10DataModule
+from leyden.data.color_jitter import ColorJitter
 from leyden.data.datamodules import ImageDataModule
 from leyden.data.image_folder import ImageFolderDataModule
+from leyden.data.mix import CutMix, Mixup
+from leyden.data.transforms import RandomAffine, RandomCrop, RandomHorizontalFlip
+from leyden.data.trivial_augment import TrivialAugment
 from leyden.models.conv_net import ConvNet
 
 PAGE = PROJECT / "docs" / "benchmarks_images.md"
@@ -153,6 +159,37 @@ def copies(root: Path) -> Row:
     return Row("images in the memory of 2 ranks with 2 workers each", "their size", Ratio([max(held)], [size]), 1.1)
 
 
+def augmenting(folder: Path) -> list[Row]:
+    """Compare each transform of a batch of 128 CIFAR-10 images with torchvision's, image after image."""
+    data = CIFAR10DataModule()
+    data.setup()
+    x, y = data.train_set.__getitems__(list(range(128)))
+    normal = data.normalize(x)
+    pairs: list[tuple[nn.Module, Any]] = [
+        (RandomCrop(4), v2.RandomCrop(32, padding=4)),
+        (RandomHorizontalFlip(), v2.RandomHorizontalFlip()),
+        (RandomAffine(10, 0.1), v2.RandomAffine(10, (0.1, 0.1), interpolation=v2.InterpolationMode.BILINEAR)),
+        (RandomResizedCrop(), v2.RandomResizedCrop(32)),
+        (RandomErasing(), v2.RandomErasing()),
+        (ColorJitter(0.4, 0.4, 0.4, 0.1), v2.ColorJitter(0.4, 0.4, 0.4, 0.1)),
+        (TrivialAugment(), v2.TrivialAugmentWide()),
+    ]
+    rows = []
+    for ours, theirs in pairs:
+        ratio = alternate(
+            lambda ours=ours: [ours(x) for _ in range(20)],
+            lambda theirs=theirs: [torch.stack([theirs(image) for image in x]) for _ in range(20)],
+        )
+        rows.append(Row(f"{type(ours).__name__}, 128 images of 32x32", "torchvision, image after image", ratio))
+    for ours, theirs in ((Mixup(), v2.MixUp(num_classes=10)), (CutMix(), v2.CutMix(num_classes=10))):
+        ratio = alternate(
+            lambda ours=ours: [ours(normal, y, 10) for _ in range(20)],
+            lambda theirs=theirs: [theirs(normal, y) for _ in range(20)],
+        )
+        rows.append(Row(f"{type(ours).__name__}, 128 images of 32x32", "torchvision, one draw for the batch", ratio))
+    return rows
+
+
 def mnist(folder: Path) -> list[Row]:
     """Compare the start on MNIST with and without its cache."""
     command = [PYTHON, "-m", "leyden", "fit", *MLP, "--trainer.max_steps", "1", "--trainer.limit_val_batches", "1"]
@@ -199,7 +236,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in (reading, arrays, mnist):
+        for part in (reading, arrays, mnist, augmenting):
             for row in part(folder):
                 print(row, flush=True)
                 rows.append(str(row))
