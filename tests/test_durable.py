@@ -11,7 +11,7 @@ import pytest
 from leyden.durable import replacing, sync_folder
 from leyden.runs.metrics_logger import rewind_metrics
 
-from ..conftest import SystemCalls
+from .conftest import SystemCalls
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path, system_calls: SystemCalls) -> None:

@@ -50,10 +50,6 @@ def killed_and_resumed(leyden: Server, options: list[str], kills: int) -> None:
     assert result("killed") == result("whole")
 
 
-def test_a_kill_changes_neither_weights_nor_metrics(leyden: Server) -> None:
-    killed_and_resumed(leyden, VARIANTS["cached"], 1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ten_kills_at_random_steps_change_nothing(leyden: Server, variant: str) -> None:

@@ -100,12 +100,14 @@ def test_a_process_that_waits_for_another_one_says_so(source: Path, caplog: pyte
         assert other.stdout is not None
         assert other.stdin is not None
         assert other.stdout.readline() == "in\n"
-        caplog.set_level("WARNING")
-        handler = Release(other)
-        caplog.handler.addFilter(handler)
-        with building(folder):
-            assert "another process is writing" in caplog.text
-            assert handler.released
+        release = Release(other)
+        caplog.handler.addFilter(release)
+        try:
+            with building(folder):
+                assert "another process is writing" in caplog.text
+                assert release.released
+        finally:
+            caplog.handler.removeFilter(release)  # the handler is that of all tests
 
 
 class Release:
