@@ -1,6 +1,7 @@
 """LightningModules, one file per model. Read in this order they are a course.
 
 `task`, `tasks`         training with any network: steps and optimizer, then classification and regression
+`class_weights`         cross-entropy with a weight for each class
 `stored_model`          the weights that a model starts from, and what its checkpoints hold
 `weight_files`          files of weights, read without running code
 `epoch_metrics`         metrics over an epoch

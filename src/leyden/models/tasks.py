@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MeanAbsoluteError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from leyden.errors import UserError
+from leyden.models.class_weights import class_weight_tensor, weighted_cross_entropy
 from leyden.models.objectives import LossFactory, MetricFactory
 from leyden.models.task import Batch, Task
 
@@ -24,10 +25,9 @@ class Classifier(Task):
     smoothing change the training loss only: `val/loss` and `test/loss` are the plain cross-entropy, so that they can be
     compared between runs. `loss`, if given, is used in every split.
 
-    With a label smoothing s and class weights w, the training loss is -sum(w_c q_nc log p_nc) / sum(w_c y_nc), summed
-    over the samples n and the classes c. Here p is the network's probability, y the target's and q = (1 - s) y + s / C.
-    y is 1 for the label; it has other values where the data mix labels (`data.mix`). The training accuracy then
-    compares with the class that has the largest part of the mixture, so it is lower than on images that are not mixed.
+    `leyden.models.class_weights.weighted_cross_entropy` states the formula. Where the data mix labels (`data.mix`), the
+    targets of training are probabilities, and the training accuracy compares with the class that has the largest part
+    of the mixture, so it is lower than on images that are not mixed.
 
     Args:
         num_classes: Number of classes C; labels are 0 to C - 1. From the data.
@@ -72,24 +72,9 @@ class Classifier(Task):
                 have no labels.
         """
         super().on_fit_start()
-        if self.class_weights is None:
-            return
-        if self.class_weights == "balanced":
+        if self.class_weights is not None:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            if not hasattr(getattr(data, "train_set", None), "labels"):
-                raise UserError(
-                    f"class_weights balanced counts the labels of train_set, and {type(data).__name__} has none: give "
-                    f"{self.num_classes} numbers"
-                )
-            counts = data.train_set.labels.bincount(minlength=self.num_classes)
-            if not counts.all():
-                raise UserError(f"class_weights balanced: class {int(counts.argmin())} has no training sample")
-            weight = counts.sum() / (self.num_classes * counts)
-        else:
-            weight = torch.tensor(self.class_weights)
-        if len(weight) != self.num_classes:
-            raise UserError(f"class_weights has {len(weight)} numbers, but there are {self.num_classes} classes")
-        self._weight = weight.to(self.device)
+            self._weight = class_weight_tensor(self.class_weights, self.num_classes, data).to(self.device)
 
     @property
     def backbone(self) -> nn.Module:
@@ -116,18 +101,7 @@ class Classifier(Task):
             return loss
         if not self.training:
             return F.cross_entropy(output, y)
-        options: dict[str, Any] = {"weight": self._weight, "label_smoothing": self.label_smoothing}
-        several_ranks = distributed.is_available() and distributed.is_initialized()
-        if self._weight is None or not (several_ranks or y.is_floating_point()):
-            return F.cross_entropy(output, y, **options)
-        # for probabilities, the mean of torch is over samples, whatever their weights
-        loss = F.cross_entropy(output, y, reduction="sum", **options)
-        total = (y * self._weight if y.is_floating_point() else self._weight[y]).sum()
-        if several_ranks:
-            # DDP averages the gradients of the ranks; the average of these losses is the weighted mean over all samples
-            distributed.all_reduce(total)
-            loss = loss * distributed.get_world_size()
-        return loss / total
+        return weighted_cross_entropy(output, y, self._weight, self.label_smoothing)
 
     def update_metrics(self, split: str, output: Tensor, y: Tensor, loss: Tensor) -> None:
         """Add a batch to the metrics of `split`; of probabilities (B, C), they get the most likely class."""
