@@ -246,5 +246,6 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:]:
         first_step(*sys.argv[1:])
-    else:
-        main()
+    else:  # the processes that read images import the main module, so that is a short one, as with `leyden`
+        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import images; images.main()"
+        sys.exit(subprocess.run([PYTHON, "-c", code], check=False).returncode)

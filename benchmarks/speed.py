@@ -253,7 +253,7 @@ def arrays() -> list[Row]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         held = [0.0]
         while process.poll() is None:
-            held.append(sum(resident_share(pid, "/leyden-") for pid in (process.pid, *children(process.pid))))
+            held.append(sum(resident_share(pid, "/mnist-") for pid in (process.pid, *children(process.pid))))
             time.sleep(0.5)
     dm = MNISTDataModule(batch_size=128, num_workers=2)
     dm.setup()
