@@ -9,6 +9,7 @@ from leyden.cli.cli import CLI
 from leyden.cli.console import quieten_lightning, shorter_help
 from leyden.cli.faults import known_fault
 from leyden.cli.help import command_help
+from leyden.data.workers import without_traceback
 from leyden.errors import RunError, UserError
 from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
@@ -53,7 +54,7 @@ def main(args: list[str]) -> int:
             # when a rank fails, torchrun sends SIGTERM to the others at once and SIGKILL 30 seconds later:
             # without SIGTERM they have the time to report why they end
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        fault = error if isinstance(error, (UserError, RunError)) else known_fault(error)
+        fault = without_traceback(error) if isinstance(error, (UserError, RunError)) else known_fault(error)
         if fault is None:
             raise
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from functools import cache
 
-from leyden.errors import RunError
+from leyden.errors import RunError, UserError
 
 
 def start_worker(user_function: Callable[[int], None] | None, worker_id: int) -> None:
@@ -30,6 +30,14 @@ def end_workers() -> None:
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
+
+
+def without_traceback(error: UserError | RunError) -> UserError | RunError:
+    """Return an error as a worker has raised it: torch puts the worker's traceback into its message."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return error
+    return type(error)(text.rstrip().rpartition(f"{type(error).__name__}: ")[2])
 
 
 def worker_fault(error: Exception) -> RunError | None:
