@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,17 @@ class Ranks:
         return pid
 
     def children(self) -> list[int]:
-        """The process ids of those that the first one has started."""
+        """The process ids of the ranks that the first one has started.
+
+        By their environment: other commands that it starts have its own command line for a moment.
+        """
         children = Path(f"/proc/{self.main.pid}/task/{self.main.pid}/children").read_text().split()
-        return [int(child) for child in children if "leyden" in Path(f"/proc/{child}/cmdline").read_text()]
+        found = []
+        for child in children:
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                if b"LOCAL_RANK=" in Path(f"/proc/{child}/environ").read_bytes():
+                    found.append(int(child))
+        return found
 
     def wait(self) -> tuple[int, str]:
         """The exit code, and what was printed."""
@@ -208,8 +217,9 @@ def test_a_main_process_that_is_killed_at_the_start_takes_the_rank_with_it(secon
     assert ends(child)
     assert time.monotonic() - killed < 20
     text = ranks.output.read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "the process that started it is gone" in line or "lost another process of this run" in line
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, text
+    assert "the process that started it is gone" in lines[0] or "lost another process of this run" in lines[0]
     assert "Traceback" not in text
 
 
