@@ -111,7 +111,7 @@ def test_broken_images_are_all_named_before_training(root: Path, capfd: pytest.C
     (root / "red" / "empty.png").touch()
     (root / "blue" / "new\nline.png").write_bytes(b"no image")
     (root / "green" / "loop.png").symlink_to(root / "green" / "loop.png")
-    with pytest.raises(UserError, match=r"3 of 62 images in .* are broken .* --data.skip_broken true"):
+    with pytest.raises(UserError, match=r"3 of 63 images in .* are broken .* --data.skip_broken true"):
         made(root)
     err = capfd.readouterr().err
     assert "broken  red/empty.png: the file is empty\n" in err

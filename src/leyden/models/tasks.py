@@ -73,7 +73,8 @@ class Classifier(Task):
         """
         super().on_fit_start()
         if self.class_weights is not None:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            balanced = self.class_weights == "balanced"
+            data = self.trainer.datamodule if balanced else None  # type: ignore[attr-defined]
             self._weight = class_weight_tensor(self.class_weights, self.num_classes, data).to(self.device)
 
     @property
