@@ -1,4 +1,4 @@
-"""torchrun starts a run again whose process has died: it goes on where it was."""
+"""torchrun starts a run again whose process has died: it goes on where it was; and how the ranks end."""
 
 import os
 import signal
@@ -59,3 +59,19 @@ def test_a_rank_that_is_killed_is_started_again_and_its_run_goes_on() -> None:
     other = ["fit", "--ckpt_path", str(run_of("whole") / "checkpoints" / "previous.ckpt"), "--trainer.max_epochs=5"]
     text = killed(start(*TORCHRUN, "--master-port=29517", "-m", "leyden", *other, "--name", "branch"), "branch", 0)
     assert text.count(f"from  {other[2]}") == 1
+
+
+RUN = """
+import atexit, os, pathlib, sys
+import torch.distributed
+from leyden.cli.main import main
+atexit.register(lambda: pathlib.Path(os.environ["RANK"]).write_text(str(torch.distributed.is_initialized())))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ranks_destroy_their_process_group_while_the_interpreter_still_runs() -> None:
+    """Else a thread of gloo that releases a tensor later aborts the process (pytorch/pytorch#179291)."""
+    Path("run.py").write_text(RUN)
+    assert start(*TORCHRUN, "--standalone", "run.py", *TWO, "--trainer.fast_dev_run=true").wait(300) == 0
+    assert [Path(rank).read_text() for rank in "01"] == ["False", "False"]

@@ -5,6 +5,8 @@ import signal
 import sys
 from contextlib import nullcontext
 
+import torch.distributed
+
 from leyden.cli.cli import CLI
 from leyden.cli.console import quieten_lightning, shorter_help
 from leyden.cli.faults import known_fault
@@ -62,6 +64,9 @@ def main(args: list[str]) -> int:
     finally:
         finish_tracking(code)
         leave_run(refused=code == 2)
+    if code == 0 and torch.distributed.is_initialized():
+        # gloo's threads may still hold tensors, and to release one while the interpreter ends aborts the process
+        torch.distributed.destroy_process_group()
     return code
 
 
