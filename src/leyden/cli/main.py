@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch.distributed
@@ -39,8 +40,8 @@ def main(args: list[str]) -> int:
     try:
         check_environment()
         check_command(args)
-        if args[:1] == ["predict"] and any(arg.partition("=")[0] == "--images" for arg in args):
-            _predict_images(args[1:])
+        if (run := _command_without_trainer(args)) is not None:
+            print(command_help(args[0])) if {"-h", "--help"} & {*args} else run(args[1:])
         else:
             with shorter_help() if wants_help else nullcontext():
                 _command_line(args[0])(args)
@@ -78,11 +79,11 @@ def _command_line(command: str) -> type[CLI]:
     return ShowCLI
 
 
-def _predict_images(args: list[str]) -> None:
-    """Run `leyden predict --images`, which needs no Trainer."""
-    if "-h" in args or "--help" in args:
-        print(command_help("predict"))
-        return
-    from leyden.deploy.predict_images import predict_images  # other commands do not need it
+def _command_without_trainer(args: list[str]) -> Callable[[list[str]], None] | None:
+    """Return what runs a command that needs no Trainer, None for the others. Each imports only what it needs."""
+    match args[0]:
+        case "predict" if any(arg.partition("=")[0] == "--images" for arg in args):
+            from leyden.deploy.predict_images import predict_images
 
-    predict_images(args)
+            return predict_images
+    return None

@@ -5,18 +5,11 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from leyden.data.image_search import find_images
+from leyden.deploy.option_parser import OptionParser
 from leyden.errors import UserError, did_you_mean
 from leyden.runs.directory import RUNS
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that raises what is wrong instead of exiting."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def read_options(args: list[str]) -> argparse.Namespace:
@@ -25,7 +18,7 @@ def read_options(args: list[str]) -> argparse.Namespace:
     Raises:
         UserError: An option is unknown, wrong or missing.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = OptionParser()
     parser.add_argument("--ckpt_path")
     parser.add_argument("--images", nargs="+", action="extend")
     parser.add_argument("--invert", action="store_true")
