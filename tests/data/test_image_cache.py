@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from leyden.data.image_cache import ImageCache
 from leyden.data.image_files import ImageReader
@@ -37,9 +36,8 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEYDEN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def cached(root: Path, keep_pixels: bool = True) -> tuple[ImageCache, ImageTable]:
@@ -73,9 +71,7 @@ def test_a_second_start_reads_no_image(tmp_path: Path, monkeypatch: pytest.Monke
     assert contents(cached(root)[0]) == before
 
 
-def test_only_changed_and_new_files_are_read_again(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], own_cache: Path
-) -> None:
+def test_only_changed_and_new_files_are_read_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = make_folder(tmp_path / "root")
     cached(root)
     picture("red", 99).save(root / "red" / "0.png")
@@ -99,17 +95,14 @@ def test_broken_images_have_a_row_and_no_pixels_and_are_read_again(tmp_path: Pat
     good = (root / "red" / "0.png").read_bytes()
     (root / "red" / "cut.png").write_bytes(good[:60])
     cache, table = cached(root)
-    assert {row.name: row.reason for row in table.rows if row.reason} == {
-        "red/empty.png": "the file is empty",
-        "red/cut.png": next(row.reason for row in table.rows if row.name == "red/cut.png"),
-    }
+    reasons = {row.name: row.reason for row in table.rows if row.reason}
+    assert reasons.keys() == {"red/empty.png", "red/cut.png"}
+    assert reasons["red/empty.png"] == "the file is empty"
     assert len(cache.pixels(table)) == len(table.good) == 6
-    status = (root / "red" / "empty.png").stat()
     (root / "red" / "cut.png").write_bytes(good)
     cache, table = cached(root)
     assert [row.name for row in table.rows if row.reason] == ["red/empty.png"]
     assert len(cache.pixels(table)) == 7
-    assert status.st_size == 0
 
 
 def test_other_options_have_caches_of_their_own(tmp_path: Path) -> None:
@@ -217,4 +210,3 @@ def test_spawned_processes_read_the_same_as_this_one(tmp_path: Path, monkeypatch
     monkeypatch.setenv("LEYDEN_CACHE", str(tmp_path / "other"))
     assert cached(root)[1].rows == rows
     assert not multiprocessing.active_children()
-    assert Image.open(root / "red" / "0.png").size == (16, 16)

@@ -64,7 +64,7 @@ def test_a_csv_file_names_files_labels_and_splits(tmp_path: Path) -> None:
             "file,label,split\na.png,cat,dev\n",
             "line 2: needs a file, a label and, if there is a split, train, val or test",
         ),
-        ("file,label\na.png,cat\na.png,dog\n", "line 3: a.png stands in an earlier line"),
+        ("file,label\na.png,cat\na.png,dog\n", "line 3: a.png is named in an earlier line"),
     ],
 )
 def test_a_csv_file_that_is_wrong_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -9,12 +9,10 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
-from leyden.data.image_cache import ImageCache
 from leyden.data.image_files import printable
 from leyden.data.image_folder import ImageFolderDataModule
 from leyden.data.image_labels import SPLITS
 from leyden.data.image_split import copies
-from leyden.data.image_table import ImageTable
 from leyden.data.split_loaders import SplitLoaders
 from leyden.runs.directory import short_path
 
@@ -34,10 +32,9 @@ def contents(data: LightningDataModule, names: Sequence[str]) -> Iterator[str]:
         return
     yield from count_table(data, names)
     if isinstance(data, ImageFolderDataModule):
-        table = ImageCache(data.root, data.reader, data.cache).stored()
-        place = f" in {short_path(table.pixels)}" if data.cache else ", read from their files for each batch"
+        place = f" in {short_path(data.table.pixels)}" if data.cache else ", read from their files for each batch"
         yield size_line(data) + place
-        yield from copy_lines(data, table)
+        yield from copy_lines(data)
     else:
         yield size_line(data)
 
@@ -69,9 +66,9 @@ def size_line(data: SplitLoaders) -> str:
     return f"size  {sum(map(len, splits)):,} samples of {shape} {dtype}" + (f": {size:,.1f} MB" if size else "")
 
 
-def copy_lines(data: ImageFolderDataModule, table: ImageTable) -> Iterator[str]:
+def copy_lines(data: ImageFolderDataModule) -> Iterator[str]:
     """Yield which images are copies of others, by the content of their files."""
-    digests = {row.name: row.digest for row in table.good}
+    digests = {row.name: row.digest for row in data.table.good}
     files = [(name, split) for split in SPLITS for name in getattr(data, f"{split}_set").files]
     found: defaultdict[str, list[str]] = defaultdict(list)
     for indices in copies([digests[name] for name, _ in files]):

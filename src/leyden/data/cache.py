@@ -35,7 +35,7 @@ def cache_key(*options: object) -> str:
 
 @contextmanager
 def building(folder: Path) -> Iterator[None]:
-    """Hold the right to write a cache; a process that has to wait for another one says so.
+    """Hold the lock of a cache that is written; log a line if another process holds it.
 
     Args:
         folder: The folder of the cache.
@@ -75,7 +75,7 @@ def map_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...], mode:
 
 
 def cached_arrays(name: str, sources: Sequence[Path], load: Callable[[], tuple[Batch, Batch]]) -> tuple[Batch, Batch]:
-    """Return what `load` returns, by way of a file that all processes of the machine share.
+    """Return the arrays of `load`, mapped from a file that all processes of the machine share.
 
     It is loaded once for each state of the source files, which are compared by path, size and time of the last change.
     Where the cache cannot be written, it is loaded every time.
@@ -86,7 +86,7 @@ def cached_arrays(name: str, sources: Sequence[Path], load: Callable[[], tuple[B
         load: Returns the training and the test samples, each as inputs (N, ...) and targets (N, ...).
     """
     if not all(path.is_file() for path in sources):
-        return load()  # which downloads them, or says what is missing; the next process finds them
+        return load()  # which downloads them, or raises an error that names what is missing
     paths = [str(path.resolve()) for path in sources]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
     prefix = f"{name}-{cache_key(paths)}-"

@@ -1,8 +1,7 @@
 """The CIFAR-10 colour photographs."""
 
 import pickle
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,7 +91,13 @@ class CIFAR10DataModule(ImageDataModule):
         use_python = (root / PYTHON_FOLDER).exists() and not has_binary
         folder, files = (PYTHON_FOLDER, self.python_files) if use_python else (BINARY_FOLDER, self.files)
         read = self._read_python if use_python else self._read_binary
-        train, test = cached_arrays("cifar10", [root / folder / name for name in files], partial(_joined, read, root))
+
+        def load() -> tuple[Batch, Batch]:
+            *train, test = read(root)
+            x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
+            return (x, y), test
+
+        train, test = cached_arrays("cifar10", [root / folder / name for name in files], load)
         if self.classes is None:
             return train, test
         return _only(self.classes, *train), _only(self.classes, *test)
@@ -122,13 +127,6 @@ class CIFAR10DataModule(ImageDataModule):
 
     def _fetch_nothing(self, folder: Path) -> list[Path]:
         raise OSError(f"delete {PYTHON_FOLDER} and the binary release will be")
-
-
-def _joined(read: Callable[[Path], list[Batch]], root: Path) -> tuple[Batch, Batch]:
-    """Return the training and the test images; the last of the files are the test images."""
-    *train, test = read(root)
-    x, y = (torch.cat(parts) for parts in zip(*train, strict=True))
-    return (x, y), test
 
 
 def _only(classes: list[int], x: Tensor, y: Tensor) -> Batch:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from leyden.data.cache import building, cache_folder, cache_key, map_array
 from leyden.data.image_files import ImageReader, Pixels, printable
-from leyden.data.image_table import ImageTable, Row, State, read_table
+from leyden.data.image_search import State
+from leyden.data.image_table import ImageTable, Row, read_table
 from leyden.data.image_workers import ParallelReaders, examine
 from leyden.durable import sync_folder
 from leyden.errors import RunError, UserError
@@ -73,10 +74,6 @@ class ImageCache:
     def pixels(self, table: ImageTable) -> Tensor:
         """Return the pixels of the images that are not broken, (N, C, H, W) of uint8, mapped into memory."""
         return map_array(table.pixels, np.uint8, (len(table.good), *self.shape))
-
-    def stored(self) -> ImageTable:
-        """Return the table that was written last, without a look at the files."""
-        return read_table(self.manifest)
 
     def _current(self, files: dict[str, State]) -> ImageTable | None:
         """Return the table that is on disk, if it is that of these files."""

@@ -40,7 +40,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
             scales the longer side and adds black, `squash` scales both.
         mean: Mean to subtract from pixels in [0, 1], one number per channel, or one for all; `measure` for that of the
             training split, `imagenet` for that with which torchvision's weights were trained.
-        std: Standard deviation to divide by after that, likewise.
+        std: Standard deviation to divide by after that: numbers, `measure` or `imagenet`, as for `mean`.
         classes: Names of the classes in the order of the labels 0, 1, ...; None for those found, sorted.
         val_share: Share of the training images to draw for validation, if no split `val` is there.
         test_share: Share of the training images to draw for the test, if no split `test` is there.
@@ -52,6 +52,9 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         augment: Modules that change training batches (B, C, H, W) of uint8, in this order.
         mix: A module that mixes the images and labels of a training batch; see `leyden.data.mix`.
         kwargs: The options of `leyden.data.split_loaders.SplitLoaders`: `batch_size`, `num_workers`, `sampler`, ...
+
+    Attributes:
+        table: What is known of each file, after `setup`.
     """
 
     def __init__(
@@ -123,10 +126,10 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
             return
         images = read_folders(self.root) if self.labels is None else read_csv(self.root, self.labels)
         cache = ImageCache(self.root, self.reader, self.cache)
-        table = cache.table(images.files)
-        rows = table.good
-        broken = images.broken | {row.name: row.reason for row in table.rows if row.reason}
-        refuse_broken(self.root, broken, len(table.rows) + len(images.broken), self.skip_broken)
+        self.table = cache.table(images.files)
+        rows = self.table.good
+        broken = images.broken | {row.name: row.reason for row in self.table.rows if row.reason}
+        refuse_broken(self.root, broken, len(self.table.rows) + len(images.broken), self.skip_broken)
         if not rows:
             raise UserError(f"no image in {self.root}")
         labels = self._class_indices([images.labels[row.name][0] for row in rows])
@@ -141,7 +144,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
         self._measure([row for row, split in zip(rows, splits, strict=True) if split == "train"])
         self.check_image_options(self.input_shape[0])
         self.fingerprint = cache_key(sorted((row.digest, i, s) for row, i, s in zip(rows, labels, splits, strict=True)))
-        pixels = cache.pixels(table) if self.cache else None
+        pixels = cache.pixels(self.table) if self.cache else None
         y = torch.tensor(labels)
         for split in SPLITS:
             indices = torch.tensor([i for i, name in enumerate(splits) if name == split], dtype=torch.int64)

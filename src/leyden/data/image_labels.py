@@ -1,33 +1,25 @@
 """Which images of a folder belong to which class and split, by sub-folders or by a CSV file."""
 
 import csv
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from leyden.data.image_files import printable
-from leyden.data.image_search import find_images
-from leyden.data.image_table import State
+from leyden.data.image_search import Found, find_images
 from leyden.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass
-class LabelledImages:
+class LabelledImages(Found):
     """The images of a dataset before they are read.
 
     Args:
-        files: {name relative to the folder: state}, sorted by name.
         labels: {name: (name of its class, name of its split or None)}.
-        broken: {name: why it cannot be read}.
-        ignored: Number of files that are no images, by suffix.
     """
 
-    files: dict[str, State] = field(default_factory=dict)
     labels: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    ignored: Counter[str] = field(default_factory=Counter)
 
 
 def class_folders(root: Path) -> dict[str, list[Path]]:
@@ -68,8 +60,8 @@ def read_folders(root: Path) -> LabelledImages:
     Raises:
         UserError: There is no sub-folder.
     """
-    found, images = find_images(root), LabelledImages()
-    images.ignored, images.broken = found.ignored, found.broken
+    found = find_images(root)
+    images = LabelledImages(broken=found.broken, ignored=found.ignored)
     has_splits = "" not in class_folders(root)
     for name, state in found.files.items():
         *folders, _ = name.split("/")
@@ -99,7 +91,7 @@ def read_csv(root: Path, path: Path) -> LabelledImages:
                 f"{path}, line {number}: needs a file, a label and, if there is a split, train, val or test"
             )
         if name in images.labels:
-            raise UserError(f"{path}, line {number}: {printable(name)} stands in an earlier line, too")
+            raise UserError(f"{path}, line {number}: {printable(name)} is named in an earlier line")
         images.labels[name] = (label, split)
         try:
             status = (root / name).stat()

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from leyden.data.image_files import SUFFIXES
 
+State = tuple[int, int]  # size of a file in bytes, time of its last change in ns
+
 
 @dataclass
 class Found:
     """What is in a folder.
 
     Args:
-        files: {name relative to the folder: (size in bytes, time of the last change in ns)} of the images.
+        files: {name relative to the folder: state} of the images, sorted by name.
         broken: {name: why it cannot be read}.
         ignored: Number of other files, by suffix; `hidden` for those whose name begins with a dot.
     """
 
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, State] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-State = tuple[int, int]  # size of a file in bytes, time of its last change in ns
+from leyden.data.image_search import State
 
 
 class Row(NamedTuple):
