@@ -27,6 +27,8 @@ VARIANTS = {
     "cached, two workers": ["--data.num_workers=2"],
     "not cached": ["--data.cache=false"],
     "not cached, two workers": ["--data.cache=false", "--data.num_workers=2"],
+    "mixed": ["--data.mix=leyden.data.mix.Mixup"],
+    "mixed, two workers": ["--data.mix=leyden.data.mix.Mixup", "--data.num_workers=2"],
 }
 
 
