@@ -31,6 +31,8 @@ QUICK = {  # one of each task and dataset; the others are marked slow
     "two_layer_regression",
 }
 AUGMENTATIONS = ["random_resized_crop", "color_jitter", "trivial_augment", "random_erasing", "mixup", "cutmix"]
+TRAINED = ["accumulate", "clip", "deterministic", "early_stopping", "ema", "lr_find", "overfit", "swa", "trace"]
+ON_GPU = ["batch_size_find", "ddp", "fp16"]
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 
 
@@ -123,9 +125,10 @@ def test_an_overlay_changes_only_what_it_says(overlay: str, capsys: pytest.Captu
     for name in {"callbacks", "logger"} & {name.rstrip("+") for name in wanted if name.endswith("+")}:
         added = changed.pop(name)[len(plain[name]) :]
         check_added(added, wanted.pop(f"{name}+"))
-    if "strategy" in wanted:  # its other arguments are torch's
-        found, asked = changed["strategy"]["init_args"], wanted["strategy"]["init_args"]
-        changed["strategy"]["init_args"] = {name: found[name] for name in asked}
+    for part in {"strategy", "profiler"} & wanted.keys():
+        if isinstance(wanted[part], dict):  # its other arguments have their defaults
+            found, asked = changed[part]["init_args"], wanted[part]["init_args"]
+            changed[part]["init_args"] = {name: found[name] for name in asked}
     assert changed == wanted
 
 
@@ -152,17 +155,27 @@ def test_the_bf16_overlay_computes_in_bfloat16_and_keeps_weights_in_float32(
     assert {weight.dtype for weight in weights} == {torch.float32}
 
 
-def test_the_ddp_overlay_says_in_one_line_where_there_is_no_gpu(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_overlay_trains(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    overlay = str(PROJECT / "configs" / "with" / f"{name}.yaml")
+    assert main(["fit", "--config", DIGITS, "--config", overlay, *ONE_STEP]) == 0
+    assert "leyden test --ckpt_path runs/convnet_digits/" in capfd.readouterr().out
+    assert list((tmp_path / "runs").glob("*/*/checkpoints/best.ckpt"))
+    assert bool(list((tmp_path / "runs").glob("*/*/fit-trace*.json"))) == (name == "trace")
+
+
+@pytest.mark.parametrize("name", ON_GPU)
+def test_an_overlay_for_gpus_says_in_one_line_where_there_is_none(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    overlay = str(PROJECT / "configs" / "with" / "ddp.yaml")
+    overlay = str(PROJECT / "configs" / "with" / f"{name}.yaml")
     assert main(["fit", "--config", DIGITS, "--config", overlay]) == 2
     assert "gpu" in capfd.readouterr().err.lower().splitlines()[-1]
 
 
 @pytest.mark.usefixtures("tiny_data")
 @pytest.mark.parametrize(
-    "overlays", [AUGMENTATIONS, *(pytest.param([name], marks=pytest.mark.slow) for name in AUGMENTATIONS)]
+    "overlays", [AUGMENTATIONS[:-1], *(pytest.param([name], marks=pytest.mark.slow) for name in AUGMENTATIONS)]
 )
 def test_the_overlays_of_augmentation_change_the_images_of_a_step(
     overlays: list[str], monkeypatch: pytest.MonkeyPatch

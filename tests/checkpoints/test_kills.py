@@ -55,6 +55,7 @@ VARIANTS = {
     ],
     "bf16": ["--trainer.precision", "bf16-mixed"],
     "weight averaging": ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"],
+    "stochastic weight averaging": ["--trainer.callbacks+=leyden.callbacks.swa.SWA"],
     "a schedule by step": [
         "--model.lr_scheduler=torch.optim.lr_scheduler.OneCycleLR",
         "--model.lr_scheduler.max_lr=0.1",

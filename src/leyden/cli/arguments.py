@@ -9,6 +9,7 @@ from typing import Any
 from leyden.checkpoints.find import find_checkpoint
 from leyden.checkpoints.io import read_checkpoint
 from leyden.cli.console import say
+from leyden.cli.overlays import check_overlays
 from leyden.errors import UserError
 from leyden.runs.directory import LAST, RUNS, short_path
 from leyden.runs.launches import restarted_run
@@ -74,7 +75,8 @@ def read_arguments(command: list[str]) -> Arguments:
         command: The subcommand and what follows it on the command line.
 
     Raises:
-        UserError: A file of `--config` is refused, there is no such checkpoint, or one is needed.
+        UserError: A file of `--config` is refused, overlays contradict each other, there is no such checkpoint, or one
+            is needed.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
@@ -86,6 +88,7 @@ def read_arguments(command: list[str]) -> Arguments:
     known, flags = parser.parse_known_args(command[1:])
     for config in known.config:
         check_file(config)
+    check_overlays(known.config)
     args = Arguments(command, known.config, flags, known.default_root_dir, known.name)
     args.all_classes = getattr(known, "all", False)
     restarted = restarted_run(args.root, command) if args.subcommand == "fit" else None

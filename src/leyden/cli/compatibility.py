@@ -6,7 +6,13 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import DeviceStatsMonitor, ModelPruning, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import (
+    DeviceStatsMonitor,
+    ModelPruning,
+    StochasticWeightAveraging,
+    Timer,
+    WeightAveraging,
+)
 from lightning.pytorch.callbacks.spike import SpikeDetection
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
@@ -18,7 +24,7 @@ log = logging.getLogger(__name__)
 REFUSED = {
     StochasticWeightAveraging: (  # asked for in Lightning's issue 6074, answered by the other two
         "validates and saves the weights before averaging, so its average would never be tested: "
-        "take WeightAveraging or EMAWeightAveraging"
+        "take leyden.callbacks.swa.SWA (configs/with/swa.yaml) or EMAWeightAveraging"
     ),
     SpikeDetection: "cannot be read back from a checkpoint (Lightning's load_state_dict fails): leave it out",
 }
@@ -68,6 +74,9 @@ def check_parts(trainer: Trainer, is_resumed: bool) -> None:
             "--trainer.strategy: processes that are spawned or forked report neither their checkpoints nor their "
             "faults to this one: take ddp, which starts a command for each"
         )
+    averaging = [type(c).__name__ for c in trainer.callbacks if isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
+    if len(averaging) > 1:
+        raise UserError(f"{' and '.join(averaging)} would both average the weights, and one average is kept: take one")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = type(callback).__name__
         for refused, why in REFUSED.items():
