@@ -1,0 +1,132 @@
+"""Draw the curves of the page with bokeh: values appear on pointing, colours follow the page's style sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bokeh.embed import components
+from bokeh.models import BasicTicker, ColumnDataSource, HoverTool, NumeralTickFormatter
+from bokeh.models.renderers import DataRenderer
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+
+from leyden.runs.report.contents import Curves, Series
+
+MAX_POINTS = 2000  # of a curve; of a longer one, evenly spaced points are drawn
+MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle")  # for runs beyond the colours
+FONT = "system-ui, sans-serif"
+LOG_RATIO = 100  # between the largest and the smallest value of a loss, from which its axis is logarithmic
+# X stands for the unit. The colours are those of the page, which reach into the shadow DOM
+TOOLTIP = """<div class="tip" style="margin: -5px; padding: 6px 10px; font: 13px system-ui, sans-serif;
+color: var(--text); background: var(--card)"><span style="color: $color"> &#9632;</span> @name
+<b>@y{0.[000000]}</b> <span style="color: var(--muted)">X @x{0,0}</span></div>"""
+
+
+@dataclass
+class Plot:
+    """A plot: its heading, what its x axis counts, and the element that bokeh fills."""
+
+    title: str
+    unit: str
+    is_log: bool
+    element: str
+
+
+@dataclass
+class Plots:
+    """The plots of a page, and the two scripts that draw them: bokeh itself, and their data."""
+
+    plots: list[Plot]
+    library: str
+    script: str
+
+
+def draw_plots(runs: Sequence[Curves], colours: Sequence[str]) -> Plots:
+    """Draw a panel for each metric; training is dashed, validation solid.
+
+    Args:
+        runs: The curves of each run.
+        colours: The colours of the runs, from the first on again if there are more runs. For one run, the first two
+            are those of validation and training.
+    """
+    plots, figures = [], []
+    for title, unit, names in panels(runs):
+        drawn = [
+            (number, name, series)
+            for number, run in enumerate(runs)
+            for name in names
+            if (series := (run.by_epoch if unit == "epoch" else run.by_step).get(name))
+        ]
+        values = [value for _, _, series in drawn for value in series[1]]
+        is_log = title.startswith("loss") and min(values) > 0 and max(values) / min(values) > LOG_RATIO
+        figures.append(draw_plot(unit, drawn, colours, len(runs), is_log))
+        plots.append(Plot(title, unit, is_log, ""))
+    if not plots:
+        return Plots([], "", "")
+    script, elements = components(tuple(figures), wrap_script=False)
+    for plot, element in zip(plots, elements, strict=True):
+        plot.element = element
+    return Plots(plots, "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw), script)
+
+
+def draw_plot(
+    unit: str, drawn: Sequence[tuple[int, str, Series]], colours: Sequence[str], count: int, is_log: bool
+) -> figure:
+    """Draw a panel.
+
+    Args:
+        unit: What the x axis counts.
+        drawn: The number of the run, the name and the series of each curve.
+        colours: The colours of the runs.
+        count: Number of runs.
+        is_log: Whether the y axis is logarithmic.
+    """
+    plot = figure(
+        height=260,
+        sizing_mode="stretch_width",
+        toolbar_location=None,
+        tools="",
+        x_axis_label=unit,
+        y_axis_type="log" if is_log else "linear",
+        outline_line_color=None,
+    )
+    pointed: list[DataRenderer] = []
+    for number, name, (x, y) in drawn:
+        is_val = name.startswith("val/")
+        colour = colours[number % len(colours)] if count > 1 else colours[0 if is_val or unit == "step" else 1]
+        label = f"{number + 1}: {name}" if count > 1 else name
+        source = ColumnDataSource(thinned(x, y) | {"name": [label] * len(thinned(x, y)["x"])})
+        dash = "solid" if is_val or unit == "step" else "dashed"
+        line = plot.line("x", "y", source=source, color=colour, line_width=2, line_dash=dash)
+        marker = MARKERS[number // len(colours) % len(MARKERS)]
+        dots = plot.scatter("x", "y", source=source, color=colour, size=5 if unit == "epoch" else 3, marker=marker)
+        pointed.append(line if len(x) > 1 else dots)  # a line of one point cannot be hit
+    plot.add_tools(
+        HoverTool(renderers=pointed, tooltips=TOOLTIP.replace("X", unit), mode="vline", line_policy="nearest")
+    )
+    plot.xaxis.ticker = BasicTicker(min_interval=1)  # no half epochs
+    plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    for text in plot.axis:
+        text.major_label_text_font = text.axis_label_text_font = FONT
+        text.major_label_text_font_size = text.axis_label_text_font_size = "12px"
+        text.axis_label_text_font_style = "normal"
+        text.minor_tick_line_color = text.major_tick_line_color = None
+    plot.xgrid.visible = False
+    return plot
+
+
+def thinned(x: Sequence[float], y: Sequence[float]) -> dict[str, list[float]]:
+    """Return at most `MAX_POINTS` points of a curve, evenly spaced, with its last one."""
+    stride = -(-len(x) // MAX_POINTS)
+    picked = range(len(x) - 1, -1, -stride)[::-1]
+    return {"x": [x[i] for i in picked], "y": [y[i] for i in picked]}
+
+
+def panels(runs: Sequence[Curves]) -> list[tuple[str, str, list[str]]]:
+    """Return the title, the unit of the x axis and the curves of each panel: the loss first, then scores, then rest."""
+    metrics = {name.partition("/")[2] for run in runs for name in run.by_epoch}
+    steps = {name for run in runs for name in run.by_step}
+    scores = sorted(metrics, key=lambda name: (name != "loss", name))
+    rest = sorted(steps, key=lambda name: (not name.endswith("loss_step"), name))
+    return [(name, "epoch", [f"val/{name}", f"train/{name}"]) for name in scores] + [
+        (name.removesuffix("_step"), "step", [name]) for name in rest
+    ]
