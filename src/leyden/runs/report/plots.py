@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bokeh.embed import components
-from bokeh.models import BasicTicker, ColumnDataSource, HoverTool, NumeralTickFormatter
+from bokeh.models import BasicTicker, ColumnDataSource, CrosshairTool, HoverTool, NumeralTickFormatter
 from bokeh.models.renderers import DataRenderer
 from bokeh.plotting import figure
 from bokeh.resources import Resources
+from jinja2 import Template
 
 from leyden.runs.report.contents import Curves, Series
 
@@ -15,10 +17,14 @@ MAX_POINTS = 2000  # of a curve; of a longer one, evenly spaced points are drawn
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle")  # for runs beyond the colours
 FONT = "system-ui, sans-serif"
 LOG_RATIO = 100  # between the largest and the smallest value of a loss, from which its axis is logarithmic
-# X stands for the unit. The colours are those of the page, which reach into the shadow DOM
-TOOLTIP = """<div class="tip" style="margin: -5px; padding: 6px 10px; font: 13px system-ui, sans-serif;
-color: var(--text); background: var(--card)"><span style="color: $color"> &#9632;</span> @name
-<b>@y{0.[000000]}</b> <span style="color: var(--muted)">X @x{0,0}</span></div>"""
+# the colours are those of the page, which reach into the shadow DOM
+TOOLTIP = Template(
+    """<div class="tip" style="margin: -5px; padding: 6px 10px; font: 13px/1.5 system-ui, sans-serif;
+color: var(--text); background: var(--card)"><div style="color: var(--muted)">{{ unit }} @x{0,0}</div>
+{% for name, colour in rows %}<div><span style="color: {{ colour }}">&#9632;</span> {{ name }}
+<b>@{{ "{v%d}" | format(loop.index0) }}</b></div>{% endfor %}</div>""",
+    autoescape=True,
+)
 
 
 @dataclass
@@ -89,20 +95,33 @@ def draw_plot(
         y_axis_type="log" if is_log else "linear",
         outline_line_color=None,
     )
-    pointed: list[DataRenderer] = []
-    for number, name, (x, y) in drawn:
+    rows = []
+    points: dict[float, dict[str, float]] = {}  # {x: {column of the tooltip: y}}
+    for index, (number, name, series) in enumerate(drawn):
         is_val = name.startswith("val/")
         colour = colours[number % len(colours)] if count > 1 else colours[0 if is_val or unit == "step" else 1]
-        label = f"{number + 1}: {name}" if count > 1 else name
-        source = ColumnDataSource(thinned(x, y) | {"name": [label] * len(thinned(x, y)["x"])})
+        rows.append((f"{number + 1}: {name}" if count > 1 else name, colour))
+        x, y = thinned(*series)
+        for at, value in zip(x, y, strict=True):
+            points.setdefault(at, {})[f"v{index}"] = value
         dash = "solid" if is_val or unit == "step" else "dashed"
-        line = plot.line("x", "y", source=source, color=colour, line_width=2, line_dash=dash)
+        plot.line(x, y, color=colour, line_width=2, line_dash=dash)
         marker = MARKERS[number // len(colours) % len(MARKERS)]
-        dots = plot.scatter("x", "y", source=source, color=colour, size=5 if unit == "epoch" else 3, marker=marker)
-        pointed.append(line if len(x) > 1 else dots)  # a line of one point cannot be hit
-    plot.add_tools(
-        HoverTool(renderers=pointed, tooltips=TOOLTIP.replace("X", unit), mode="vline", line_policy="nearest")
-    )
+        plot.scatter(x, y, color=colour, size=5 if unit == "epoch" else 3, marker=marker)
+    # one tooltip for all curves: that of an invisible curve, which has a point wherever one of them has
+    xs = sorted(points)
+    columns: dict[str, list[Any]] = {"x": xs, "y": [next(iter(points[x].values())) for x in xs]}
+    for index in range(len(rows)):
+        columns[f"v{index}"] = [f"{points[x][f'v{index}']:.5g}" if f"v{index}" in points[x] else "-" for x in xs]
+    source = ColumnDataSource(columns)
+    pointed: list[DataRenderer]
+    if len(xs) > 1:
+        pointed = [plot.line("x", "y", source=source, alpha=0.0)]
+    else:  # a line of one point cannot be hit
+        pointed = [plot.scatter("x", "y", source=source, alpha=0.0, size=40)]
+    tooltip = TOOLTIP.render(unit=unit, rows=rows)
+    plot.add_tools(HoverTool(renderers=pointed, tooltips=tooltip, mode="vline", line_policy="nearest"))
+    plot.add_tools(CrosshairTool(dimensions="height", line_color="grey", line_alpha=0.6))
     plot.xaxis.ticker = BasicTicker(min_interval=1)  # no half epochs
     plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
     for text in plot.axis:
@@ -114,11 +133,11 @@ def draw_plot(
     return plot
 
 
-def thinned(x: Sequence[float], y: Sequence[float]) -> dict[str, list[float]]:
+def thinned(x: Sequence[float], y: Sequence[float]) -> Series:
     """Return at most `MAX_POINTS` points of a curve, evenly spaced, with its last one."""
     stride = -(-len(x) // MAX_POINTS)
     picked = range(len(x) - 1, -1, -stride)[::-1]
-    return {"x": [x[i] for i in picked], "y": [y[i] for i in picked]}
+    return [x[i] for i in picked], [y[i] for i in picked]
 
 
 def panels(runs: Sequence[Curves]) -> list[tuple[str, str, list[str]]]:
