@@ -1,6 +1,7 @@
 """Read the configurations of finished runs, in the form that is compared and shown."""
 
 import csv
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +30,11 @@ def read_config(run: Path) -> dict[str, str]:
         raise UserError(f"{run} has a config.yaml without options")
     try:
         rows = read_rows(run / "metrics.csv")
+        if not all(math.isfinite(row.get("epoch", 0)) for row in rows.values()):
+            raise ValueError("an epoch is no number")
     except OSError as error:
         raise UserError(f"{run} is no directory of a run: it has no metrics.csv") from error
-    except (ValueError, OverflowError, csv.Error) as error:  # no text, or a step that is no number
+    except (ValueError, OverflowError, csv.Error) as error:  # no text, or an infinite step
         raise UserError(f"{run} has a metrics.csv that is broken ({error})") from error
     if is_evaluation(run):
         raise UserError(f"{run} is an evaluation, not a training run")

@@ -92,6 +92,20 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path: Path, report: Rep
     assert len(source) < 5e6
 
 
+@pytest.mark.slow
+def test_the_page_of_ten_long_runs_with_large_pictures_stays_below_5_megabytes(tmp_path: Path, report: Report) -> None:
+    rows = [f"{i // 100},{1 / (i + 1)},{i},,,,{i / 3},," for i in range(10_000)]
+    rows += [f"{i},,{100 * i + 99},,,{i / 3},,{i / 7},{i / 9}" for i in range(300)]
+    runs = [make_run(tmp_path / "a" / str(lr), lr=lr) for lr in range(10)]
+    for run in runs:
+        (run / "metrics.csv").write_text("\n".join([METRICS.splitlines()[0], *rows]))
+        (run / "mistakes.png").write_bytes(bytes(400_000))
+    page = report(*runs)
+    assert (tmp_path / "report.html").stat().st_size < 5e6
+    assert page.text.count("too large for this page") == 20 - sum(tag == "img" for tag, _ in page.elements) > 0
+    assert page.text.count("later epochs are left out") == 10
+
+
 def test_the_page_can_be_read_without_seeing_it(tmp_path: Path, report: Report) -> None:
     page = report(make_run(tmp_path / "a" / "1"))
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
@@ -139,6 +153,7 @@ def test_a_configuration_with_a_secret_is_refused_and_not_repeated(
         ("metrics.csv", b"epoch,step\n\xff\xfe", "has a metrics.csv that is broken"),
         ("metrics.csv", b"epoch,step,val/loss\n0,inf,1\n", "has a metrics.csv that is broken"),
         ("metrics.csv", b"epoch,step,val/loss\n0,nan,1\n", "has a metrics.csv that is broken"),
+        ("metrics.csv", b"epoch,step,val/loss\ninf,0,1\n", "has a metrics.csv that is broken (an epoch is no number)"),
         ("config.yaml", None, "is no directory of a run: it has no config.yaml"),
         ("config.yaml", b"a: [", "has a config.yaml that is no YAML"),
         ("config.yaml", b"\xff", "has a config.yaml that is no YAML"),

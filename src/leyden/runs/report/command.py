@@ -11,7 +11,7 @@ from leyden.durable import replacing
 from leyden.errors import UserError
 from leyden.runs.compare import differences, labels_of
 from leyden.runs.curves import PALETTE
-from leyden.runs.report.contents import read_contents
+from leyden.runs.report.contents import MAX_ROWS, read_contents
 from leyden.runs.report.pictures import PictureReader
 from leyden.runs.stored_config import read_configs
 
@@ -33,7 +33,7 @@ def render(paths: list[Path]) -> str:
 
     configs = read_configs(paths)
     pictures = PictureReader()
-    runs = [read_contents(path, config, pictures) for path, config in configs.items()]
+    runs = [read_contents(path, config, pictures, MAX_ROWS // len(configs)) for path, config in configs.items()]
     rows = differences(list(configs.values()))
     plots = draw_plots([run.curves for run in runs], COLOURS)
     environment = Environment(
@@ -49,11 +49,16 @@ def render(paths: list[Path]) -> str:
         "colours": [COLOURS[number % len(COLOURS)] for number in range(len(runs))],
         "train_colour": COLOURS[1],
         "differences": rows,
-        "score_names": list(dict.fromkeys(name for run in runs for name in run.scores)),
+        "score_names": sorted({name: None for run in runs for name in run.scores}, key=_place),
         "plots": plots,
         "version": __version__,
     }
     return environment.get_template("page.html").render(values)
+
+
+def _place(score: str) -> int:
+    """Return the place of a score's kind in a table: what counts first, as a phone shows only so much."""
+    return ["test", "val"].index(split) if (split := score.partition("/")[0]) in ("test", "val") else 2
 
 
 def main(args: list[str]) -> int:
@@ -80,5 +85,5 @@ def main(args: list[str]) -> int:
     except OSError as error:
         print(f"error: cannot write {options.output} ({error.strerror})", file=sys.stderr)
         return 2
-    print(f"report  {options.output}")
+    print(f"report  {options.output}  {len(page) / 1e6:.1f} MB")
     return 0

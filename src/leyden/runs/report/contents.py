@@ -19,7 +19,7 @@ from leyden.runs.report.defaults import default_options
 from leyden.runs.report.pictures import Picture, PictureReader
 from leyden.security import check_command, check_file
 
-MAX_ROWS = 1000  # of the table of values; a longer one would make the page slow
+MAX_ROWS = 1000  # of all tables of values together
 PACKAGES = ("leyden", "torch", "torchvision", "lightning", "torchmetrics", "numpy")  # versions to show
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")  # options of the Trainer to show
 
@@ -62,13 +62,14 @@ class Contents:
     commands: dict[str, str]
 
 
-def read_contents(path: Path, config: dict[str, str], pictures: PictureReader) -> Contents:
+def read_contents(path: Path, config: dict[str, str], pictures: PictureReader, rows: int = MAX_ROWS) -> Contents:
     """Read a run's directory.
 
     Args:
         path: The directory, as the commands on the page are to name it.
         config: The result of `stored_config.read_config`.
         pictures: Reads the pictures.
+        rows: Maximum number of epochs in the table of values.
 
     Raises:
         UserError: A file cannot be read, or contains what looks like a secret.
@@ -91,8 +92,8 @@ def read_contents(path: Path, config: dict[str, str], pictures: PictureReader) -
             notes=str((nested.get("wandb") or {}).get("notes") or ""),
             scores=scores(run, config),
             curves=curves,
-            values=dict(list(values.items())[:MAX_ROWS]),
-            left_out=max(0, len(values) - MAX_ROWS),
+            values=dict(list(values.items())[:rows]),
+            left_out=max(0, len(values) - rows),
             confusion=confusion,
             pictures=found,
             options=read_options(config, default_options(nested)),
@@ -163,7 +164,8 @@ def read_environment(run: Path, config: Mapping[str, str]) -> tuple[dict[str, st
         packages |= dict(line.split("==", 1) for line in lines if "==" in line)
     found |= {name: packages[name] for name in PACKAGES if name in packages}
     for file in sorted(run.glob("checkpoints/*.ckpt")):
-        found[f"checkpoints/{file.name}"] = f"{file.stat().st_size / 1e6:.1f} MB"
+        size = file.stat().st_size
+        found[f"checkpoints/{file.name}"] = f"{size / 1e6:.1f} MB" if size > 1e5 else f"{size / 1e3:.0f} kB"
     return found, bool(packages)
 
 

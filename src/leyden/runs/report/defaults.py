@@ -97,8 +97,17 @@ def _plain(module: str, value: ast.expr) -> Iterator[Any]:
 
 
 @cache
-def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
-    """Return the class or assignment of a name, and the module that has it, through the imports of modules."""
+def _find(module: str, name: str, seen: frozenset[str] = frozenset()) -> tuple[str, ast.AST] | None:
+    """Return the class or assignment of a name, and the module that has it, through the imports of modules.
+
+    Args:
+        module: The module to look in.
+        name: The name.
+        seen: Modules that have been looked in: two may import from each other.
+    """
+    if module in seen:
+        return None
+    seen |= {module}
     for node in _body(module):
         match node:
             case ast.ClassDef() if node.name == name:
@@ -108,10 +117,10 @@ def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
             case ast.ImportFrom():
                 package = _absolute(module, node)
                 for alias in node.names:
-                    if alias.name == "*" and (found := _find(package, name)):
+                    if alias.name == "*" and (found := _find(package, name, seen)):
                         return found
                     if (alias.asname or alias.name) == name:
-                        return _find(package, alias.name)
+                        return _find(package, alias.name, seen)
     return None
 
 

@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOM = 3_000_000  # characters for all pictures of a page: with bokeh's 1.3 MB it then stays below 5 MB
+ROOM = 2_000_000  # characters for all pictures of a page: with bokeh's 1.3 MB and the curves it stays below 5 MB
 
 
 @dataclass

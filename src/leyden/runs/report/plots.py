@@ -1,11 +1,21 @@
 """Draw the curves of the page with bokeh: values appear on pointing, colours follow the page's style sheet."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from bokeh.embed import components
-from bokeh.models import BasicTicker, ColumnDataSource, CrosshairTool, HoverTool, NumeralTickFormatter
+from bokeh.models import (
+    BasicTicker,
+    BasicTickFormatter,
+    ColumnDataSource,
+    CrosshairTool,
+    DataRange1d,
+    HoverTool,
+    NumeralTickFormatter,
+)
 from bokeh.models.renderers import DataRenderer
 from bokeh.plotting import figure
 from bokeh.resources import Resources
@@ -13,7 +23,7 @@ from jinja2 import Template
 
 from leyden.runs.report.contents import Curves, Series
 
-MAX_POINTS = 2000  # of a curve; of a longer one, evenly spaced points are drawn
+MAX_POINTS = 20_000  # of all curves, 40 bytes each; of a longer curve, evenly spaced points are drawn
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle")  # for runs beyond the colours
 FONT = "system-ui, sans-serif"
 LOG_RATIO = 100  # between the largest and the smallest value of a loss, from which its axis is logarithmic
@@ -55,6 +65,7 @@ def draw_plots(runs: Sequence[Curves], colours: Sequence[str]) -> Plots:
             are those of validation and training.
     """
     plots, figures = [], []
+    points = MAX_POINTS // max(1, sum(len(run.by_epoch) + len(run.by_step) for run in runs))
     for title, unit, names in panels(runs):
         drawn = [
             (number, name, series)
@@ -62,8 +73,9 @@ def draw_plots(runs: Sequence[Curves], colours: Sequence[str]) -> Plots:
             for name in names
             if (series := (run.by_epoch if unit == "epoch" else run.by_step).get(name))
         ]
-        values = [value for _, _, series in drawn for value in series[1]]
-        is_log = title.startswith("loss") and min(values) > 0 and max(values) / min(values) > LOG_RATIO
+        drawn = [(number, name, thinned(series, points)) for number, name, series in drawn]
+        values = [value for _, _, series in drawn for value in series[1] if math.isfinite(value)]
+        is_log = title == "loss" and bool(values) and min(values) > 0 and max(values) / min(values) > LOG_RATIO
         figures.append(draw_plot(unit, drawn, colours, len(runs), is_log))
         plots.append(Plot(title, unit, is_log, ""))
     if not plots:
@@ -101,16 +113,17 @@ def draw_plot(
         is_val = name.startswith("val/")
         colour = colours[number % len(colours)] if count > 1 else colours[0 if is_val or unit == "step" else 1]
         rows.append((f"{number + 1}: {name}" if count > 1 else name, colour))
-        x, y = thinned(*series)
-        for at, value in zip(x, y, strict=True):
+        for at, value in zip(*series, strict=True):
             points.setdefault(at, {})[f"v{index}"] = value
+        curve = ColumnDataSource({"x": np.array(series[0]), "y": np.array(series[1])})  # written as compact bytes
         dash = "solid" if is_val or unit == "step" else "dashed"
-        plot.line(x, y, color=colour, line_width=2, line_dash=dash)
+        plot.line("x", "y", source=curve, color=colour, line_width=2, line_dash=dash)
+        size = 5 if unit == "epoch" or len(series[0]) == 1 else 3
         marker = MARKERS[number // len(colours) % len(MARKERS)]
-        plot.scatter(x, y, color=colour, size=5 if unit == "epoch" else 3, marker=marker)
+        plot.scatter("x", "y", source=curve, color=colour, size=size, marker=marker)
     # one tooltip for all curves: that of an invisible curve, which has a point wherever one of them has
     xs = sorted(points)
-    columns: dict[str, list[Any]] = {"x": xs, "y": [next(iter(points[x].values())) for x in xs]}
+    columns: dict[str, Any] = {"x": np.array(xs), "y": np.array([next(iter(points[x].values())) for x in xs])}
     for index in range(len(rows)):
         columns[f"v{index}"] = [f"{points[x][f'v{index}']:.5g}" if f"v{index}" in points[x] else "-" for x in xs]
     source = ColumnDataSource(columns)
@@ -124,6 +137,11 @@ def draw_plot(
     plot.add_tools(CrosshairTool(dimensions="height", line_color="grey", line_alpha=0.6))
     plot.xaxis.ticker = BasicTicker(min_interval=1)  # no half epochs
     plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    if not is_log:
+        plot.yaxis.formatter = BasicTickFormatter(power_limit_low=-5)  # 0.003 rather than 3.000e-3
+        values = {value for row in points.values() for value in row.values()}
+        if len(values) == 1:
+            plot.y_range = DataRange1d(default_span=abs(values.pop()) or 1)
     for text in plot.axis:
         text.major_label_text_font = text.axis_label_text_font = FONT
         text.major_label_text_font_size = text.axis_label_text_font_size = "12px"
@@ -133,9 +151,10 @@ def draw_plot(
     return plot
 
 
-def thinned(x: Sequence[float], y: Sequence[float]) -> Series:
-    """Return at most `MAX_POINTS` points of a curve, evenly spaced, with its last one."""
-    stride = -(-len(x) // MAX_POINTS)
+def thinned(series: Series, count: int) -> Series:
+    """Return about `count` points of a curve at most, evenly spaced, with its last one."""
+    x, y = series
+    stride = -(-len(x) // max(count, 2))
     picked = range(len(x) - 1, -1, -stride)[::-1]
     return [x[i] for i in picked], [y[i] for i in picked]
 
