@@ -27,7 +27,7 @@ def read_config(run: Path) -> dict[str, str]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{run} has a config.yaml that is no YAML") from error
     if not isinstance(nested, dict):
-        raise UserError(f"{run} has a config.yaml without options")
+        raise UserError(f"{run} has a config.yaml that is no configuration")
     try:
         rows = read_rows(run / "metrics.csv")
         if not all(math.isfinite(row.get("epoch", 0)) for row in rows.values()):
@@ -40,7 +40,10 @@ def read_config(run: Path) -> dict[str, str]:
         raise UserError(f"{run} is an evaluation, not a training run")
     if not rows:
         raise UserError(f"{run} ended before it logged anything")
-    return flat_strings(nested)
+    try:
+        return flat_strings(nested)
+    except (AttributeError, TypeError, RecursionError) as error:  # a class that is no text, an alias of itself
+        raise UserError(f"{run} has a config.yaml that is no configuration") from error
 
 
 def flat_strings(nested: Mapping[str, Any]) -> dict[str, str]:

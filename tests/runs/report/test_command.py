@@ -157,7 +157,9 @@ def test_a_configuration_with_a_secret_is_refused_and_not_repeated(
         ("config.yaml", None, "is no directory of a run: it has no config.yaml"),
         ("config.yaml", b"a: [", "has a config.yaml that is no YAML"),
         ("config.yaml", b"\xff", "has a config.yaml that is no YAML"),
-        ("config.yaml", b"words", "has a config.yaml without options"),
+        ("config.yaml", b"words", "has a config.yaml that is no configuration"),
+        ("config.yaml", b"a: &a {b: *a}", "has a config.yaml that is no configuration"),
+        ("config.yaml", b"a: [{class_path: 1}]", "has a config.yaml that is no configuration"),
         ("confusion.csv", b"true,a,b\na,1\n", "is no confusion matrix"),
     ],
 )

@@ -78,8 +78,9 @@ def test_a_secret_in_the_recorded_command_is_refused(tmp_path: Path) -> None:
     assert "sesame" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"launches": []}'])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"launches": []}', '{"launches": 1, "command": 2}'])
 def test_a_broken_launch_is_as_none(content: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "a" / "1")
     (run / "launch.json").write_text(content)
     assert len(commands(run)) == 3
+    assert "launched by" not in read_environment(run, read_config(run))[0]

@@ -60,7 +60,9 @@ def test_a_constant_counts_as_its_value() -> None:
     assert class_defaults("leyden.data.digits.DigitsDataModule")["mean"] == (True, DIGITS_MEAN)
 
 
-@pytest.mark.parametrize("name", ["nowhere.at_all.Thing", "leyden.nothing.Thing", "Thing", "..", "", "os.path.join"])
+@pytest.mark.parametrize(
+    "name", ["nowhere.at_all.Thing", "leyden.nothing.Thing", "Thing", "..", "", "os.path.join", "__main__.X"]
+)
 def test_a_class_without_a_source_has_no_defaults(name: str) -> None:
     assert class_defaults(name) == {}
 

@@ -78,6 +78,7 @@ def read_contents(path: Path, config: dict[str, str], pictures: PictureReader, r
     check_file(str(path / "config.yaml"))
     try:
         nested = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        wandb = nested.get("wandb")
         confusion = read_confusion(run / "confusion.csv")
         found = [] if confusion else pictures.read(run / "confusion.png", "Confusion matrix", "Confusion matrix")
         found += pictures.read(
@@ -89,7 +90,7 @@ def read_contents(path: Path, config: dict[str, str], pictures: PictureReader, r
         environment, records_packages = read_environment(run, config)
         return Contents(
             title=run_title(run),
-            notes=str((nested.get("wandb") or {}).get("notes") or ""),
+            notes=str((wandb.get("notes") if isinstance(wandb, dict) else None) or ""),
             scores=scores(run, config),
             curves=curves,
             values=dict(list(values.items())[:rows]),
@@ -169,12 +170,12 @@ def read_environment(run: Path, config: Mapping[str, str]) -> tuple[dict[str, st
     return found, bool(packages)
 
 
-def _launch(run: Path) -> dict[str, Any]:
-    """Return the content of `launch.json`, empty without one."""
+def _launch(run: Path) -> dict[str, list[Any]]:
+    """Return the lists in `launch.json`, none without one."""
     with suppress(OSError, ValueError):
         launch = json.loads((run / "launch.json").read_text(encoding="utf-8"))
         if isinstance(launch, dict):
-            return launch
+            return {name: part for name, part in launch.items() if isinstance(part, list)}
     return {}
 
 
