@@ -2,6 +2,7 @@
 
 import inspect
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,13 @@ def test_the_shared_defaults_win_over_those_of_the_classes() -> None:
     assert found["trainer.callbacks.ModelCheckpoint.filename"] == "best"
     assert found["model.optimizer.momentum"] == "0"
     assert found["wandb.tags"] == "[]"
+
+
+def test_modules_that_import_from_each_other_do_not_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leyden_test_one.py").write_text(
+        "from leyden_test_two import *\nclass A:\n  def __init__(self, x=1): 0"
+    )
+    (tmp_path / "leyden_test_two.py").write_text("from leyden_test_one import *\nfrom leyden_test_one import B")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert class_defaults("leyden_test_two.A") == {"x": (True, 1)}
+    assert class_defaults("leyden_test_two.B") == {}

@@ -143,5 +143,8 @@ def _file(module: str) -> Path:
     """Return the file of a module, which may not exist."""
     top, *rest = module.split(".")
     spec = find_spec(top) if top.isidentifier() else None
-    folder = Path((spec and spec.origin) or "/nowhere").parent.joinpath(*rest)
+    origin = Path((spec and spec.origin) or "/nowhere")
+    if not rest:
+        return origin
+    folder = origin.parent.joinpath(*rest)
     return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
