@@ -136,7 +136,7 @@ def run(command: str) -> None:
     if program == "python":
         sys.argv = [*args, "--trials=1", *SHORT]
         runpy.run_path(args[0], run_name="__main__")
-    elif args[0] == "compare" or "--help" in args:
+    elif args[0] in ("compare", "report") or "--help" in args:
         subprocess.run([sys.executable, "-m", "leyden", *args], check=True)
     else:
         if args[0] == "fit" and not any(".help" in arg for arg in args):

@@ -16,7 +16,7 @@ from leyden.cli.parent_watch import end_with_parent
 
 def _refuse(reason: str) -> NoReturn:
     """Exit with code 2 and one line that lists the commands."""
-    commands = ", ".join([*COMMANDS, "compare"])
+    commands = ", ".join([*COMMANDS, "compare", "report"])
     print(f"error: {reason}; the commands are {commands} (see `leyden --help`)", file=sys.stderr)
     sys.exit(2)
 
@@ -68,6 +68,10 @@ def main() -> None:
             from leyden.runs.compare import main as compare
 
             sys.exit(compare(runs))
+        case ["report", *runs]:
+            from leyden.runs.report.command import main as report
+
+            sys.exit(report(runs))
         case []:
             _refuse("a command is missing")
         case [command, *_] if command not in COMMANDS:

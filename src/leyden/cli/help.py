@@ -15,6 +15,7 @@ usage: leyden COMMAND [--config FILE]... [--ckpt_path CHECKPOINT] [--option valu
 
 {commands}
   compare   Show what differs between runs: leyden compare RUN RUN [--output PICTURE]
+  report    Write a page about a run, or about several: leyden report RUN [RUN...] [--output FILE]
 
 leyden COMMAND --help shows the options people use; leyden --version the version.
 

@@ -6,45 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from leyden.errors import UserError
 from leyden.runs.curves import draw_curves
-from leyden.runs.flat_config import different_options, flat
-from leyden.runs.metrics import is_evaluation, read_rows, run_title
+from leyden.runs.flat_config import different_options
+from leyden.runs.metrics import read_rows, run_title
+from leyden.runs.stored_config import read_configs
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def read_config(run: Path) -> dict[str, str]:
-    """Read a run's `config.yaml` into {option: value}, with classes under their own names.
-
-    Raises:
-        UserError: The directory is not that of a training run that has logged something.
-    """
-    try:
-        nested = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        rows = read_rows(run / "metrics.csv")
-    except OSError as error:
-        raise UserError(f"{run} is no directory of a run: it has no {Path(error.filename).name}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{run} has a config.yaml that is no YAML") from error
-    if is_evaluation(run):
-        raise UserError(f"{run} is an evaluation, not a training run")
-    if not rows:
-        raise UserError(f"{run} ended before it logged anything")
-    options = flat(nested, split_lists=True)
-    return {option.removesuffix(".class_path"): _short(value) for option, value in options.items()}
-
-
-def _short(value: Any) -> str:
-    """Return a value as on the command line, classes without their module."""
-    text = "null" if value is None else str(value)
-    module, _, name = text.rpartition(".")
-    return name if module.replace(".", "").replace("_", "").isalpha() and name[:1].isupper() else text
 
 
 def differences(configs: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -73,6 +44,14 @@ def describe(rows: dict[str, list[str]], number: int) -> str:
     """
     values = zip(short_names(list(rows)), rows.values(), strict=True)
     return ", ".join(f"{name} {row[number]}" for name, row in values if row[number] != "-")
+
+
+def labels_of(rows: dict[str, list[str]], titles: Sequence[str]) -> list[str]:
+    """Return a label for each run: how it differs, or its title where that does not tell it from the others."""
+    labels = [describe(rows, number) for number in range(len(titles))]
+    return [
+        title if labels.count(label) > 1 or not label else label for label, title in zip(labels, titles, strict=True)
+    ]
 
 
 def scores(run: Path, config: dict[str, str]) -> dict[str, str]:
@@ -136,19 +115,11 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     from rich.console import Console
 
-    configs: dict[Path, dict[str, str]] = {}
-    skipped: dict[str, UserError] = {}
-    for path in options.runs:
-        run = path.absolute()
-        try:
-            configs[run] = read_config(run)
-        except UserError as error:
-            skipped[run.name] = error
-    if not configs:
-        print(f"error: {next(iter(skipped.values()))}", file=sys.stderr)
+    try:
+        configs = read_configs([path.absolute() for path in options.runs])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    if skipped:
-        print(f"skipped, as they are no training runs with a metrics.csv: {' '.join(skipped)}", file=sys.stderr)
     runs = list(configs)
     rows = differences(list(configs.values()))
     found = [scores(run, config) for run, config in configs.items()]
@@ -158,12 +129,8 @@ def main(args: list[str]) -> int:
     if Console(width=sys.maxsize).measure(table).maximum > console.width:
         table = as_rows(titles, rows, found)
     console.print(table)
-    labels = [describe(rows, number) for number in range(len(runs))]
-    labels = [
-        title if labels.count(label) > 1 or not label else label for label, title in zip(labels, titles, strict=True)
-    ]
     try:
-        drawn = draw_curves(options.output, runs, labels)
+        drawn = draw_curves(options.output, runs, labels_of(rows, titles))
     except OSError as error:
         print(f"no curves: cannot write {options.output} ({error.strerror})", file=sys.stderr)
         return 0
