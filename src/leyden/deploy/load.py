@@ -1,4 +1,4 @@
-"""Load a checkpoint as a predictor: `leyden.load`."""
+"""Load a checkpoint or an exported model as a predictor: `leyden.load`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 
 from leyden.checkpoints.find import find_checkpoint
 from leyden.checkpoints.io import read_checkpoint
+from leyden.deploy.extras import require
 from leyden.deploy.predictor import Predictor
 from leyden.errors import UserError
 from leyden.models.task import Task
@@ -23,16 +24,20 @@ def load(path: str | Path, device: str = "cpu") -> Predictor:
     pretrained weights.
 
     Args:
-        path: A checkpoint of `leyden fit`, a run's directory (its best.ckpt), or `best` or `last` of the newest run.
-        device: Where to compute, such as `cpu` or `cuda`.
+        path: A checkpoint of `leyden fit`, a run's directory (its best.ckpt), or `best` or `last` of the newest run; or
+            what `leyden export` has written, an ONNX file (NAME.onnx) or the folder of `config.json` and
+            `model.safetensors`.
+        device: Where to compute, such as `cpu` or `cuda`; an ONNX file is computed on the CPU.
 
     Returns:
-        The predictor. `predict` takes files, images or arrays; `network` is the plain network.
+        The predictor. `predict` takes files, images or arrays; `network` is the plain network, except of an ONNX file.
 
     Raises:
         UserError: There is no such checkpoint, or it is not one from which predictions can be made.
     """
     check_environment()
+    if Path(path).suffix == ".onnx":
+        return _load_onnx(Path(path), device)
     file = find_checkpoint(str(path), Path(RUNS), None, "best")
     return make_predictor(file, read_checkpoint(file), device)
 
@@ -84,6 +89,15 @@ def load_parts(file: Path, checkpoint: dict[str, Any]) -> tuple[Task, Any]:
     except Exception as error:  # whatever the types and constructors of its classes raise
         raise UserError(f"{file}: its model or data cannot be constructed ({_innermost(error)})") from error
     return model, data
+
+
+def _load_onnx(file: Path, device: str) -> Predictor:
+    require("export", "onnx", "onnxruntime")
+    from leyden.deploy.onnx_predictor import OnnxPredictor  # only here: its packages are those of an extra
+
+    if device != "cpu":
+        raise UserError(f"{file} is computed on the CPU, not on {device}: leave the device out")
+    return OnnxPredictor(file)
 
 
 def _innermost(error: BaseException) -> str:

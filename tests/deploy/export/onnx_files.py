@@ -55,7 +55,7 @@ def write_onnx(predictor: Predictor, path: Path, **changes: str) -> Path:
     assert written is not None
     written.save(path, external_data=False)
     described: dict[str, Any] = {"shape": ["N", *shape], "dtype": "float32"}
-    metadata = {"class_names": json.dumps(predictor.class_names), "leyden_version": "0", "license": ""}
+    metadata = {"class_names": json.dumps(predictor.class_names), "preprocessing": "{}", "license": ""}
     if reader is not None:
         described |= {"dtype": "uint8", "colour": "grey" if shape[0] == 1 else "RGB"}
         constants = {name: getattr(predictor.data, name).flatten().tolist() for name in ("mean", "std")}

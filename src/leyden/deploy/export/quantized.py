@@ -61,6 +61,7 @@ def quantize(onnx_file: Path, output: Path, batches: Iterable[np.ndarray[Any, An
             nodes_to_exclude=float_nodes(graph),
         )
     model = onnx.load(output)
+    del model.graph.value_info[:]  # shapes inside the graph, which every runtime infers
     onnx.helper.set_model_props(model, {prop.key: prop.value for prop in onnx.load(onnx_file).metadata_props})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, output)
