@@ -1,6 +1,5 @@
 """Write and run ONNX files."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,15 @@ def open_onnx(path: Path, threads: int) -> Run:
     return run
 
 
+def _strip(model_graph: Any) -> None:
+    """Remove the shapes, which runtimes infer, and what torch notes on each part, such as paths of this machine."""
+    for graph in _graphs(model_graph):
+        graph.ClearField("value_info")
+        for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+
+
 def _graphs(graph: Any) -> Iterator[Any]:
     """Yield a graph and those inside of it, of branches and loops."""
     yield graph
@@ -97,19 +105,9 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 yield from _graphs(attribute.g)
 
 
-def _strip(model_graph: Any) -> None:
-    """Remove what torch notes on each part, which includes paths of this machine."""
-    for graph in _graphs(model_graph):
-        for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
-            part.ClearField("metadata_props")
-            part.ClearField("doc_string")
-
-
-def _name_batch(model_graph: Any) -> None:
-    """Give the batch dimension a name; torch's is like s34, also in expressions such as 7*s34."""
-    symbol = model_graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    for graph in _graphs(model_graph):
-        for value in (*graph.value_info, *graph.input, *graph.output):
-            for dimension in value.type.tensor_type.shape.dim if symbol else ():
-                if dimension.dim_param:
-                    dimension.dim_param = re.sub(rf"\b{symbol}\b", BATCH, dimension.dim_param)
+def _name_batch(graph: Any) -> None:
+    """Give the batch dimension of the input and the output a name; torch's is like s34."""
+    for value in (*graph.input, *graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if first.dim_param:
+            first.dim_param = BATCH
