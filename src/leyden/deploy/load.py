@@ -1,5 +1,6 @@
 """Load a checkpoint or an exported model as a predictor: `leyden.load`."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def load(path: str | Path, device: str = "cpu") -> Predictor:
     check_environment()
     if Path(path).suffix == ".onnx":
         return _load_onnx(Path(path), device)
+    if (Path(path) / "config.json").is_file():
+        return _load_safetensors(Path(path), device)
     file = find_checkpoint(str(path), Path(RUNS), None, "best")
     return make_predictor(file, read_checkpoint(file), device)
 
@@ -46,8 +49,8 @@ def make_predictor(file: Path, checkpoint: dict[str, Any], device: str | torch.d
     """Return the predictor of a checkpoint.
 
     Args:
-        file: The file.
-        checkpoint: Its content.
+        file: The file, or a folder that holds the model in another form.
+        checkpoint: The content of the file, or what the folder holds as that of a checkpoint.
         device: Where to compute.
 
     Raises:
@@ -83,7 +86,8 @@ def load_parts(file: Path, checkpoint: dict[str, Any]) -> tuple[Task, Any]:
         parsed = parser.parse_object(parts)
         data = parser.instantiate(parsed).data if "data" in parts else None
         # the averaged weights, if there are any, are those in `state_dict`
-        model = parsed.model.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+        source = file if file.is_file() else _as_file(checkpoint)
+        model = parsed.model.load_from_checkpoint(source, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except Exception as error:  # whatever the types and constructors of its classes raise
@@ -98,6 +102,21 @@ def _load_onnx(file: Path, device: str) -> Predictor:
     if device != "cpu":
         raise UserError(f"{file} is computed on the CPU, not on {device}: leave the device out")
     return OnnxPredictor(file)
+
+
+def _load_safetensors(folder: Path, device: str) -> Predictor:
+    require("export", "safetensors")
+    from leyden.deploy.export.safetensors_file import read_safetensors  # only here: it belongs to an extra
+
+    return make_predictor(folder, read_safetensors(folder), device)
+
+
+def _as_file(checkpoint: dict[str, Any]) -> BytesIO:
+    """Return a file in memory with the content of a checkpoint, from which Lightning constructs the model."""
+    file = BytesIO()
+    torch.save(checkpoint, file)
+    file.seek(0)
+    return file
 
 
 def _innermost(error: BaseException) -> str:
