@@ -16,7 +16,7 @@ import leyden
 from leyden.deploy.onnx_checks import read_onnx
 from leyden.errors import UserError
 
-from .export.onnx_files import write_onnx
+from .export.onnx_files import export_onnx
 from .stored import GREY, store
 
 MNIST = {"class_path": "leyden.data.mnist.MNISTDataModule", "init_args": {}}
@@ -28,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("written"))
     try:
-        return write_onnx(leyden.load(store(arguments=GREY, data=MNIST)[0]), Path("model.onnx")).read_bytes()
+        return export_onnx(leyden.load(store(arguments=GREY, data=MNIST)[0])).read_bytes()
     finally:
         os.chdir(before)
 

@@ -12,7 +12,7 @@ import leyden
 from leyden.data.image_files import ImageReader
 from leyden.errors import UserError
 
-from .export.onnx_files import write_onnx
+from .export.onnx_files import export_onnx
 from .stored import CLUSTERS, COLOURED, DIGITS, FUNCTION, GREY, pixels, save_images, store
 
 
@@ -31,7 +31,7 @@ def assert_equal(actual: list[leyden.deploy.predictor.Prediction], expected: lis
 
 def test_files_pictures_arrays_and_tensors_are_predicted_as_by_the_checkpoint() -> None:
     checkpoint = leyden.load(store()[0])
-    predictor = leyden.load(write_onnx(checkpoint, Path("model.onnx")))
+    predictor = leyden.load(export_onnx(checkpoint))
     assert predictor.reader == checkpoint.reader == ImageReader(3, 32)
     assert predictor.class_names == checkpoint.class_names
     assert predictor.input_shape == (3, 32, 32)
@@ -48,7 +48,7 @@ def test_files_pictures_arrays_and_tensors_are_predicted_as_by_the_checkpoint() 
 
 def test_grey_digits_are_predicted_from_raw_pixels() -> None:
     checkpoint = leyden.load(store("leyden.models.mlp.MLP", GREY, DIGITS)[0])
-    predictor = leyden.load(write_onnx(checkpoint, Path("model.onnx")))
+    predictor = leyden.load(export_onnx(checkpoint))
     digits = list(pixels(3, (28, 28, 1)))
     assert_equal(predictor.predict(digits), checkpoint.predict(digits))
 
@@ -62,7 +62,7 @@ def test_grey_digits_are_predicted_from_raw_pixels() -> None:
 )
 def test_models_of_numbers_take_numbers(class_path: str, arguments: dict[str, object], data: dict[str, object]) -> None:
     checkpoint = leyden.load(store(class_path, arguments, data)[0])
-    predictor = leyden.load(write_onnx(checkpoint, Path("model.onnx")))
+    predictor = leyden.load(export_onnx(checkpoint))
     numbers = np.random.default_rng(0).normal(size=(3, *arguments["input_shape"])).astype(np.float32)
     actual, expected = predictor.predict(numbers), checkpoint.predict(numbers)
     if checkpoint.class_names:
@@ -85,7 +85,7 @@ def test_without_onnxruntime_one_line_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_what_onnxruntime_cannot_run_is_refused_in_one_line() -> None:
-    file = write_onnx(leyden.load(store(arguments=COLOURED)[0]), Path("model.onnx"))
+    file = export_onnx(leyden.load(store(arguments=COLOURED)[0]))
     model = onnx.load(file)
     model.ir_version = 999  # of a future that onnxruntime does not know
     onnx.save(model, file)

@@ -15,7 +15,7 @@ from leyden.deploy.export.quantized import quantize
 
 from ...conftest import blocks
 from ..stored import COLOURED, store
-from .onnx_files import write_onnx
+from .onnx_files import export_onnx
 
 LABELS = np.arange(400) % 10
 MODELS = ["leyden.models.conv_net.ConvNet", "leyden.models.plain_net.PlainNet", "leyden.models.mlp.MLP"]
@@ -44,7 +44,7 @@ def trained(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
             F.cross_entropy(model(x[batch]), y[batch]).backward()
             optimizer.step()
     model.eval()
-    return write_onnx(predictor, Path("float.onnx"))
+    return export_onnx(predictor)
 
 
 @pytest.mark.parametrize("trained", MODELS, indirect=True, ids=lambda path: path.rpartition(".")[2])
@@ -64,7 +64,7 @@ def test_the_file_shrinks_and_its_answers_stay(trained: Path) -> None:
 def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     store()
-    return write_onnx(leyden.load("model.ckpt"), Path("float.onnx"), license="CC0")
+    return export_onnx(leyden.load("model.ckpt"), "CC0")
 
 
 def test_input_output_and_metadata_are_those_of_the_source(untrained: Path) -> None:

@@ -39,7 +39,7 @@ def write_onnx(program: ExportedProgram, names: tuple[str, str], metadata: Mappi
     except Exception as error:  # torch raises many types; the first line names the operator
         reason = " ".join(str(error).partition("\n")[0].split())
         raise RunError(f"torch.onnx cannot translate the network ({type(error).__name__}: {reason})") from error
-    _strip(model.graph)
+    strip(model.graph)
     _name_batch(model.graph)
     model.producer_name, model.producer_version = "leyden", metadata["leyden_version"]
     onnx.helper.set_model_props(model, dict(metadata))
@@ -87,7 +87,7 @@ def open_onnx(path: Path, threads: int) -> Run:
     return run
 
 
-def _strip(model_graph: Any) -> None:
+def strip(model_graph: Any) -> None:
     """Remove the shapes, which runtimes infer, and what torch notes on each part, such as paths of this machine."""
     for graph in _graphs(model_graph):
         graph.ClearField("value_info")
