@@ -1,5 +1,6 @@
 """Load a checkpoint or an exported model as a predictor: `leyden.load`."""
 
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def load_parts(file: Path, checkpoint: dict[str, Any]) -> tuple[Task, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=type[Task])
     parser.add_subclass_arguments(LightningDataModule, "data", fail_untyped=False)
-    parts = {"model": class_path} | ({"data": config["data"]} if config.get("data") else {})
+    # a copy, as the parser changes what it gets
+    parts = {"model": class_path} | ({"data": deepcopy(config["data"])} if config.get("data") else {})
     try:
         parsed = parser.parse_object(parts)
         data = parser.instantiate(parsed).data if "data" in parts else None

@@ -1,5 +1,6 @@
 """`leyden export` leaves only files that answer as the checkpoint does in their own runtime."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import leyden as package
 from leyden.cli.main import main
 from leyden.data.digits import DigitsDataModule
 from leyden.deploy import extras
@@ -91,6 +93,25 @@ def test_a_pt2_file_holds_its_metadata(capfd: pytest.CaptureFixture[str]) -> Non
     assert json.loads(extra["class_names"]) == [str(i) for i in range(10)]
     assert program(torch.zeros(3, 1, 28, 28, dtype=torch.uint8)).shape == (3, 10)
     assert capfd.readouterr().err == ""
+
+
+def test_all_formats_are_made_at_once_with_the_same_metadata() -> None:
+    _, model = store(arguments=GREY, data=DIGITS)
+    assert main([*EXPORT, "--format", "all", "--output", "out", "--samples", "20", "--license", "CC0-1.0"]) == 0
+    names = ["config.json", "export.json", "model.onnx", "model.pt2", "model.safetensors"]
+    assert sorted(path.name for path in Path("out").iterdir()) == names
+    figures = json.loads(Path("out/export.json").read_text())["files"]
+    assert [part["file"] for part in figures] == ["model.onnx", "model.pt2", "model.safetensors"]
+    metadata = onnxruntime.InferenceSession("out/model.onnx").get_modelmeta().custom_metadata_map
+    of_program = dict.fromkeys(metadata, "")
+    torch.export.load("out/model.pt2", extra_files=of_program)
+    of_weights = json.loads(Path("out/config.json").read_text())["metadata"]
+    assert metadata == of_program == of_weights
+    assert metadata["license"] == "CC0-1.0"
+    assert metadata["checkpoint_sha256"] == hashlib.sha256(Path("model.ckpt").read_bytes()).hexdigest()
+    image = pixels(1, (1, 28, 28))
+    prediction = package.load("out").predict(image[0, 0])
+    assert [*prediction.probabilities.values()] == pytest.approx(expected(model, torch.from_numpy(image))[0].tolist())
 
 
 NUMBERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

@@ -52,7 +52,7 @@ def export(args: list[str]) -> None:
     output = output_folder(options.output, root, options.name or checkpoint["config"]["name"])
     print(f"from  {short_path(checkpoint_path)}, step {checkpoint.get('global_step')}", flush=True)
     reader = Reader(predictor, network, samples)
-    formats = make_formats(options.formats, options.int8, reader, metadata, output)
+    formats = make_formats(options.formats, options.int8, reader, checkpoint, metadata, output)
     write_files(formats, reader, metadata, output)
 
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from leyden.deploy.export.samples import Array, Samples
 from leyden.deploy.predictor import Predictor
-from leyden.models.tasks import Classifier
 
 Run = Callable[[Array], Array]  # raw inputs (N, ...) -> outputs (N, ...)
 BATCH_SIZES = (1, 2, 7, 256)
@@ -76,8 +75,8 @@ class Reader:
 
     def __init__(self, predictor: Predictor, network: nn.Module, samples: Samples) -> None:
         self.predictor, self.network, self.samples = predictor, network, samples
-        self.is_classifier = isinstance(predictor.model, Classifier)
-        batches = [(self._reference(x), y.numpy()) for _, x, y in samples.test(BATCH_SIZES[-1])]
+        self.is_classifier = bool(predictor.class_names)
+        batches = [(answers(predictor, x), y.numpy()) for _, x, y in samples.test(BATCH_SIZES[-1])]
         self.expected = np.concatenate([outputs for outputs, _ in batches])  # (num_test, ...)
         self.targets = np.concatenate([targets for _, targets in batches])
 
@@ -112,14 +111,9 @@ class Reader:
             fault=fault(differences, score, is_int8),
         )
 
-    def _reference(self, x: torch.Tensor) -> Array:
-        columns = self.predictor.run(x)
-        outputs = columns["probabilities"] if self.is_classifier else torch.stack([*columns.values()], dim=1)
-        return outputs.numpy()
-
     def _difference_at(self, run: Run, size: int) -> float:
         ((raw, x, _),) = self.samples.test(size, size)
-        return difference(run(raw), self._reference(x), self.is_classifier)
+        return difference(run(raw), answers(self.predictor, x), self.is_classifier)
 
     def _score(self, outputs: Array) -> float:
         if self.is_classifier:
@@ -138,6 +132,13 @@ class Reader:
         latency = Beside(1000 * ours, 1000 * theirs)
         ours, theirs = alternate(lambda: run(many), lambda: eager(many))
         return latency, Beside(largest / ours, largest / theirs)
+
+
+def answers(predictor: Predictor, x: torch.Tensor) -> Array:
+    """Return what a predictor says about preprocessed inputs, as a file does: probabilities or values."""
+    columns = predictor.run(x)
+    outputs = columns["probabilities"] if predictor.class_names else torch.stack([*columns.values()], dim=1)
+    return outputs.numpy()
 
 
 def difference(outputs: Array, expected: Array, is_classifier: bool) -> float:
