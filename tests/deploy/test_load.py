@@ -1,5 +1,6 @@
 """A checkpoint is enough to load a model with its preprocessing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 import leyden
+from leyden.checkpoints.io import read_checkpoint
 from leyden.data.digits import DigitsDataModule
+from leyden.deploy.load import make_predictor
 from leyden.errors import UserError
 from leyden.models.conv_net import ConvNet
 
-from .stored import COLOURED, DIGITS, GREY, pixels, store
+from .stored import CIFAR10, COLOURED, DIGITS, GREY, pixels, store
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +139,15 @@ def test_a_model_without_data_takes_numbers() -> None:
     with torch.no_grad():
         classes = model(x).argmax(dim=1).tolist()
     assert [prediction.class_name for prediction in predictor.predict(x)] == [str(i) for i in classes]
+
+
+def test_the_content_of_a_checkpoint_is_not_changed() -> None:
+    crop = {"class_path": "leyden.data.transforms.RandomCrop", "init_args": {"padding": 2}}
+    file, _ = store(data={"class_path": CIFAR10["class_path"], "init_args": {"augment": [crop]}})
+    content = read_checkpoint(file)
+    before = json.dumps(content["config"])
+    make_predictor(file, content)
+    assert json.dumps(content["config"]) == before
 
 
 def test_leyden_has_load_and_nothing_else_that_it_lacks() -> None:

@@ -86,4 +86,8 @@ def _command_without_trainer(args: list[str]) -> Callable[[list[str]], None] | N
             from leyden.deploy.predict_images import predict_images
 
             return predict_images
+        case "export":
+            from leyden.deploy.export.command import export
+
+            return export
     return None
