@@ -8,6 +8,7 @@ COMMANDS = {
     "test": "Score a checkpoint on the test split.",
     "predict": "Write a checkpoint's prediction for each test sample, or for image files, to predictions.csv.",
     "show": "Show what is in the data, and draw the first training batch as the network gets it.",
+    "demo": "Open a page on this machine to try a checkpoint: draw, drop an image, or see what it generates.",
 }
 
 HELP = """\
@@ -101,6 +102,20 @@ For image files instead of the test samples:
   --name NAME                   take the newest run of runs/NAME/, and write there
 """
 
+DEMO_HELP = """\
+usage: leyden demo --ckpt_path CHECKPOINT [--option value]...
+
+{purpose}
+
+A classifier of images answers while one draws; ImageGPT generates images of a class. The page is served on this machine
+only, and nothing is sent elsewhere.
+
+  --ckpt_path CHECKPOINT        a file, a run directory, or `best` or `last` of the newest run; or an ONNX file
+  --port N                      the port (default: the first free one from 7860 on)
+  --host HOST                   the address to serve on (default: 127.0.0.1); any but a loopback address needs --auth
+  --auth USER:PASSWORD          ask for these before the page is shown
+"""
+
 CHECKPOINT_HELP = {
     True: "                                to resume from; its configuration is used unless a --config says otherwise",
     False: "                                needed; its own configuration is used, so no --config is",
@@ -127,6 +142,8 @@ def command_help(command: str) -> str:
     """Return the options of a command that people use."""
     if command == "show":
         return SHOW_HELP.format(purpose=COMMANDS[command])
+    if command == "demo":
+        return DEMO_HELP.format(purpose=COMMANDS[command])
     checkpoint = CHECKPOINT_HELP[command == "fit"]
     text = COMMAND_HELP + (PREDICT_HELP if command == "predict" else "")
     return text.format(command=command, purpose=COMMANDS[command], checkpoint=checkpoint)

@@ -86,4 +86,8 @@ def _command_without_trainer(args: list[str]) -> Callable[[list[str]], None] | N
             from leyden.deploy.predict_images import predict_images
 
             return predict_images
+        case "demo":
+            from leyden.deploy.demo.command import demo
+
+            return demo
     return None

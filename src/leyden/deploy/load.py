@@ -48,6 +48,20 @@ def make_predictor(file: Path, checkpoint: dict[str, Any], device: str | torch.d
     Raises:
         UserError: Its model or data are missing, cannot be constructed, or predict nothing.
     """
+    model, data = construct(file, checkpoint)
+    return Predictor(model, data, checkpoint["config"].get("trainer", {}).get("precision"), device)
+
+
+def construct(file: Path, checkpoint: dict[str, Any]) -> tuple[Task, Any]:
+    """Return the model of a checkpoint, with its weights, and the DataModule of its training or None.
+
+    Args:
+        file: The file.
+        checkpoint: Its content.
+
+    Raises:
+        UserError: The model or data are missing, or cannot be constructed.
+    """
     restrict_imports()
     config: dict[str, Any] = checkpoint.get("config", {})
     class_path = checkpoint.get("hyper_parameters", {}).get("_class_path")
@@ -69,7 +83,7 @@ def make_predictor(file: Path, checkpoint: dict[str, Any], device: str | torch.d
         raise
     except Exception as error:  # whatever the types and constructors of its classes raise
         raise UserError(f"{file}: its model or data cannot be constructed ({_innermost(error)})") from error
-    return Predictor(model, data, config.get("trainer", {}).get("precision"), device)
+    return model, data
 
 
 def _innermost(error: BaseException) -> str:
