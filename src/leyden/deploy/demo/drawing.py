@@ -24,8 +24,8 @@ PAD_HTML = f"""
   <div class="tools">
     <button type="button" class="clear">Clear</button>
     <button type="button" class="choose">Choose an image</button>
-    <input type="range" class="width" min="6" max="80" value="${{width}}" aria-label="Width of the pen">
-    <input type="color" class="ink" value="${{ink}}" aria-label="Colour of the pen" style="display: ${{palette}}">
+    <input type="range" class="width" min="6" max="80" value="${{width}}" title="Width of the pen">
+    <input type="color" class="ink" value="${{ink}}" title="Colour of the pen" style="display: ${{palette}}">
   </div>
 </div>
 """

@@ -28,7 +28,7 @@ def draw_images(model: Any, index: int, name: str, seed: float | None) -> tuple[
     model.hparams["sample_seed"] = seed
     images = model.sample(torch.full((COUNT,), index))  # (COUNT, C, H, W) in [0, 1]
     pixels = (images * 255).round().to(torch.uint8).cpu().numpy()
-    return pictures([*pixels], name), seed + 1
+    return pictures([*pixels], f"Class {name}, seed {seed}"), seed + 1
 
 
 def image_page(model: Any, class_names: list[str] | None, name: str, score: str) -> gr.Blocks:

@@ -24,11 +24,11 @@ def answer(probabilities: dict[str, float], first: str = "", note: str = "", bro
         note: What to say about it.
         broken: Why the image cannot be used, if it cannot.
     """
-    headline = f"<strong>{escape(first)}</strong> {probabilities[first]:.1%}" if first else ""
-    style = "line broken" if broken else "line"
+    headline, style = escape(broken), "headline broken" if broken else "headline"
+    if first:
+        headline = f"<strong>{escape(first)}</strong> {probabilities[first]:.1%}<small>{escape(note)}</small>"
     return (
-        f'<p class="caption">Answer</p><div class="headline">{headline}</div>'
-        f'<div class="{style}" role="status">{escape(broken or note)}</div>{bars(probabilities, first)}'
+        f'<p class="caption">Answer</p><div class="{style}" role="status">{headline}</div>{bars(probabilities, first)}'
     )
 
 
@@ -70,7 +70,7 @@ def example_buttons(examples: Examples) -> str:
     return f'<p class="caption">Test images, with their true label</p><div class="list">{"".join(buttons)}</div>'
 
 
-def pictures(images: list[Pixels], name: str) -> str:
-    """Return drawn images of a class, each (C, H, W)."""
-    items = "".join(f'<img src="{to_url(image)}" alt="drawn: {escape(name)}">' for image in images)
-    return f'<p class="caption">{escape(name)}</p><div class="list">{items}</div>'
+def pictures(images: list[Pixels], caption: str) -> str:
+    """Return drawn images, each (C, H, W)."""
+    items = "".join(f'<img src="{to_url(image)}" alt="a drawn image">' for image in images)
+    return f'<p class="caption">{escape(caption)}</p><div class="list">{items}</div>'
