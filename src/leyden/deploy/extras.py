@@ -1,4 +1,4 @@
-"""The packages of an extra, which only the command that needs them imports."""
+"""The packages that only some commands need."""
 
 from importlib.util import find_spec
 
@@ -6,15 +6,14 @@ from leyden.errors import UserError
 
 
 def require(extra: str, *modules: str) -> None:
-    """Refuse to go on without the packages of an extra.
+    """Refuse a command whose packages are not installed, before it does anything.
 
     Args:
-        extra: The name of the extra, which is that of the command.
-        modules: The top-level modules that must be installed.
+        extra: The command, which is also the name of its extra in pyproject.toml.
+        modules: The modules that it imports from them.
 
     Raises:
-        UserError: One is missing.
+        UserError: Some are missing.
     """
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
+    if missing := [module for module in modules if find_spec(module) is None]:
         raise UserError(f'leyden {extra} needs {", ".join(missing)}: pip install "leyden[{extra}]"')

@@ -48,15 +48,23 @@ canvas {display: block; width: 100%; aspect-ratio: 1; touch-action: none; cursor
 PAD_JS = """
 const find = (name) => element.querySelector(name);
 const canvas = find('canvas'), pen = canvas.getContext('2d');
-let last = null, waiting = null;
-const blank = () => { pen.fillStyle = props.paper; pen.fillRect(0, 0, canvas.width, canvas.height); };
-const hint = (shown) => { find('.hint').style.visibility = shown ? 'visible' : 'hidden'; };
+let last = null, empty = true, busy = false, changed = false, patience = null;
+const blank = (yes) => {
+  empty = yes; find('.hint').style.visibility = yes ? 'visible' : 'hidden';
+  if (yes) { pen.fillStyle = props.paper; pen.fillRect(0, 0, canvas.width, canvas.height); }
+};
+// one drawing is on its way at a time, and the last one is always sent
+const send = () => {
+  changed = busy;
+  if (busy) return;
+  busy = true;
+  patience = setTimeout(answered, 10000);
+  trigger('draw', {image: empty ? '' : canvas.toDataURL('image/png')});
+};
+const answered = () => { clearTimeout(patience); busy = false; if (changed) send(); };
 const place = (event) => {
   const box = canvas.getBoundingClientRect(), scale = canvas.width / box.width;
   return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-};
-const send = () => {
-  waiting ??= setTimeout(() => { waiting = null; trigger('draw', {image: canvas.toDataURL('image/png')}); }, 80);
 };
 const stroke = (event) => {
   const point = place(event);
@@ -65,7 +73,7 @@ const stroke = (event) => {
   pen.strokeStyle = find('.ink').value;
   pen.beginPath(); pen.moveTo(...last); pen.lineTo(...point); pen.stroke();
   last = point;
-  hint(false); send();
+  blank(false); send();
 };
 canvas.addEventListener('pointerdown', (event) => {
   if (event.button) return;
@@ -73,11 +81,8 @@ canvas.addEventListener('pointerdown', (event) => {
 });
 canvas.addEventListener('pointermove', (event) => { if (last) stroke(event); });
 for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => { last = null; });
-find('.clear').addEventListener('click', () => {
-  clearTimeout(waiting); waiting = null;
-  blank(); hint(true); trigger('draw', {image: ''});
-});
-const input = () => document.querySelector('#upload input[type=file], input#upload[type=file]');
+find('.clear').addEventListener('click', () => { blank(true); send(); });
+const input = () => document.querySelector('input[type=file]');  // the only one of the page
 find('.choose').addEventListener('click', () => input().click());
 // a dropped file goes the way of a chosen one
 const sheet = find('.sheet');
@@ -89,22 +94,23 @@ sheet.addEventListener('drop', (event) => {
   input().dispatchEvent(new Event('change', {bubbles: true}));
 });
 watch('value', () => {
-  if (!props.value) return;
+  if (!props.value?.[0]) return answered();
   const picture = new Image();
   picture.onload = () => {
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(picture, 0, 0, canvas.width, canvas.height); hint(false);
+    pen.drawImage(picture, 0, 0, canvas.width, canvas.height); blank(false);
   };
   picture.src = props.value[0];
 });
-blank();
+blank(true);
 """
 
 
 def drawing_pad(paper: str, ink: str, colours: bool) -> Any:
     """Return the pad, a `gradio.HTML` whose event `draw` brings `image`, a data URL, empty after Clear.
 
-    Its value, [data URL, number], is painted on it whenever it changes.
+    Its value is [data URL, number]: a picture to paint on it, or null, the receipt for a drawing. The number is a new
+    one each time, as only a change is noticed.
 
     Args:
         paper: Colour of the canvas, #rrggbb.

@@ -4,7 +4,6 @@ import itertools
 from typing import Any, Protocol
 
 import gradio as gr
-import torch
 
 from leyden.data.image_files import BrokenImageError, ImageReader, Pixels
 from leyden.deploy.demo.drawing import drawing_pad, from_url, paper_and_ink, to_url
@@ -32,7 +31,7 @@ class ImageClassifier(Protocol):
 
 
 class Answers:
-    """The outputs of the page: the answer and what the network saw; before them, if it is new, the pad's picture.
+    """The outputs of the page: the value of the pad, the answer, and what the network saw.
 
     Args:
         predictor: The classifier.
@@ -41,20 +40,21 @@ class Answers:
 
     def __init__(self, predictor: ImageClassifier, examples: Examples) -> None:
         self.predictor, self.examples = predictor, examples
-        self.pictures = itertools.count()  # a picture is painted again although it is the same
+        self.numbers = itertools.count()
 
     def blank(self, broken: str = "") -> tuple[str, str]:
-        """Return the outputs without an image, or with one that is broken."""
+        """Return answer and input without an image, or with one that is broken."""
         return answer(dict.fromkeys(self.predictor.class_names, 0.0), broken=broken), saw(None)
 
-    def drawing(self, event: gr.EventData) -> tuple[str, str]:
+    def drawing(self, event: gr.EventData) -> tuple[list[Any], str, str]:
         """Answer a drawing."""
+        receipt = [None, next(self.numbers)]
         if not event.image:
-            return self.blank()
+            return receipt, *self.blank()
         try:
-            return self.outputs(self.predictor.reader.decode(from_url(event.image)))
+            return receipt, *self.outputs(self.predictor.reader.decode(from_url(event.image)))
         except BrokenImageError as error:
-            return self.blank(f"This drawing cannot be used: {error}")
+            return receipt, *self.blank(f"This drawing cannot be used: {error}")
 
     def upload(self, content: bytes) -> tuple[Any, str, str]:
         """Answer an image file, and paint it on the pad."""
@@ -71,11 +71,11 @@ class Answers:
 
     def picture(self, pixels: Pixels) -> list[Any]:
         """Return the value of the pad that paints pixels (C, H, W) on it."""
-        return [to_url(pixels), next(self.pictures)]
+        return [to_url(pixels), next(self.numbers)]
 
     def outputs(self, pixels: Pixels, note: str = "") -> tuple[str, str]:
-        """Return the outputs for pixels of the reader, (C, H, W)."""
-        prediction: Prediction = self.predictor.predict(torch.from_numpy(pixels))
+        """Return answer and input for pixels of the reader, (C, H, W)."""
+        prediction: Prediction = self.predictor.predict(pixels.transpose(1, 2, 0))  # (C, H, W) -> (H, W, C)
         return answer(prediction.probabilities, prediction.class_name, note), saw(pixels)
 
 
@@ -100,15 +100,16 @@ def classifier_page(predictor: ImageClassifier, examples: Examples, name: str, s
             with gr.Column(scale=4, min_width=300):
                 pad = drawing_pad(paper, ink, colours=channels == 3)
                 # the pad has the button that is seen
-                upload = gr.UploadButton(file_types=["image"], type="binary", elem_id="upload", visible="hidden")
+                upload = gr.UploadButton(file_types=["image"], type="binary", visible="hidden")
             with gr.Column(scale=5, min_width=280):
                 answered = gr.HTML(first, elem_classes="part answer", apply_default_css=False)
             with gr.Column(scale=2, min_width=190):
                 seen = gr.HTML(second, elem_classes="part saw", apply_default_css=False)
         buttons = example_buttons(examples)
         taken = gr.HTML(buttons, elem_classes="part examples", apply_default_css=False, js_on_load=PICK)
-        outputs: list[gr.components.Component] = [answered, seen]
-        pad.draw(answers.drawing, None, outputs, show_progress="hidden", trigger_mode="always_last")
-        upload.upload(answers.upload, upload, [pad, *outputs], show_progress="hidden")
-        taken.pick(answers.example, None, [pad, *outputs], show_progress="hidden")
+        outputs = [pad, answered, seen]
+        # the pad itself sends one drawing at a time: `always_last` may repeat an old one
+        pad.draw(answers.drawing, None, outputs, show_progress="hidden", trigger_mode="multiple")
+        upload.upload(answers.upload, upload, outputs, show_progress="hidden")
+        taken.pick(answers.example, None, outputs, show_progress="hidden")
     return page

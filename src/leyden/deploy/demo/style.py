@@ -34,7 +34,8 @@ CSS = """
 .saw .note {font-size: .85rem; color: var(--body-text-color-subdued); margin: .45rem 0 0;}
 .examples {margin-top: .6rem;}
 .examples .caption, .drawn .caption {white-space: normal; overflow-wrap: anywhere;}
-.examples .list {display: grid; grid-template-columns: repeat(auto-fill, minmax(54px, 1fr)); gap: .6rem;}
+.examples .list {display: grid; grid-template-columns: repeat(auto-fill, minmax(54px, 1fr)); gap: .6rem;
+  max-width: 780px;}
 .examples button {padding: 4px; border-radius: 9px; border: 1px solid var(--border-color-primary); min-width: 0;
   background: var(--background-fill-primary); cursor: pointer; color: var(--body-text-color); max-width: 88px;}
 .examples button:hover, .examples button:focus-visible {border-color: var(--color-accent);
@@ -45,7 +46,8 @@ CSS = """
 .classes {flex-wrap: wrap !important; gap: .5rem !important;}
 .classes button {flex: 0 1 auto !important; min-width: 3.2rem !important;}
 .drawn {min-height: 14rem;}
-.drawn .list {display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .7rem;}
+.drawn .list {display: grid; grid-template-columns: repeat(6, 1fr); gap: .7rem; max-width: 780px;}
+@media (max-width: 640px) {.drawn .list {grid-template-columns: repeat(3, 1fr);}}
 .drawn img {width: 100%; aspect-ratio: 1; border-radius: 8px; border: 1px solid var(--border-color-primary);}
 .form:has(> .seed) {max-width: 15rem; background: none;}
 """
