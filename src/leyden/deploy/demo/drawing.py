@@ -14,6 +14,7 @@ from PIL import Image
 from leyden.data.image_files import BrokenImageError, Pixels
 
 SIDE = 320  # pixels of the canvas
+STROKES = 1.8  # length of the lines of a digit, in sides of its image
 MAX_DRAWING = 2**22  # characters of a drawing that the page sends; a canvas full of noise needs half of it
 PNG = "data:image/png;base64,"
 
@@ -23,8 +24,8 @@ PAD_HTML = f"""
   <div class="hint" style="color: ${{ink}}">Draw here</div></div>
   <div class="tools">
     <button type="button" class="clear">Clear</button>
-    <button type="button" class="choose">Choose an image</button>
-    <input type="range" class="width" min="6" max="80" value="${{width}}" title="Width of the pen">
+    <button type="button" class="choose">Choose a file</button>
+    <span>Pen</span><input type="range" class="width" min="6" max="80" value="${{width}}" title="Width of the pen">
     <input type="color" class="ink" value="${{ink}}" title="Colour of the pen" style="display: ${{palette}}">
   </div>
 </div>
@@ -36,8 +37,9 @@ PAD_CSS = """
 .sheet.over {outline: 3px solid var(--color-accent);}
 canvas {display: block; width: 100%; aspect-ratio: 1; touch-action: none; cursor: crosshair;}
 .hint {position: absolute; inset: 0; display: grid; place-items: center; pointer-events: none; opacity: .5;}
-.tools {display: flex; gap: .5rem; align-items: center; margin-top: .7rem;}
-.tools input[type=range] {flex: 1; min-width: 3rem; width: 3rem; margin: 0 .3rem; accent-color: var(--color-accent);}
+.tools {display: flex; gap: .5rem; align-items: center; margin-top: .7rem; font-size: .9rem;}
+.tools span {color: var(--body-text-color-subdued); margin-left: .4rem;}
+.tools input[type=range] {flex: 1; min-width: 3rem; width: 3rem; margin: 0; accent-color: var(--color-accent);}
 .tools input[type=color] {width: 2.2rem; height: 2rem; padding: 0; border: 0; background: none;}
 .tools button {padding: .35rem .8rem; border-radius: 7px; border: 1px solid var(--border-color-primary);
   cursor: pointer; background: var(--background-fill-primary); color: var(--body-text-color); font-size: .9rem;
@@ -106,7 +108,7 @@ blank(true);
 """
 
 
-def drawing_pad(paper: str, ink: str, colours: bool) -> Any:
+def drawing_pad(paper: str, ink: str, width: int, colours: bool) -> Any:
     """Return the pad, a `gradio.HTML` whose event `draw` brings `image`, a data URL, empty after Clear.
 
     Its value is [data URL, number]: a picture to paint on it, or null, the receipt for a drawing. The number is a new
@@ -115,6 +117,7 @@ def drawing_pad(paper: str, ink: str, colours: bool) -> Any:
     Args:
         paper: Colour of the canvas, #rrggbb.
         ink: Colour of the pen, #rrggbb.
+        width: Width of the pen in pixels of the canvas.
         colours: Whether the colour of the pen can be chosen.
     """
     import gradio as gr
@@ -128,7 +131,7 @@ def drawing_pad(paper: str, ink: str, colours: bool) -> Any:
         js_on_load=PAD_JS,
         paper=paper,
         ink=ink,
-        width=SIDE // 9,
+        width=width,
         palette="block" if colours else "none",
     )
 
@@ -143,6 +146,19 @@ def paper_and_ink(images: list[Pixels], channels: int) -> tuple[str, str]:
     borders = [np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], axis=1).mean() for x in images]
     light = channels == 3 or (len(borders) > 0 and float(np.median(borders)) > 127)
     return ("#ffffff", "#000000") if light else ("#000000", "#ffffff")
+
+
+def pen_width(images: list[Pixels], paper: str) -> int:
+    """Return the width of the pen whose drawings have as much ink as grey images of digits have, in canvas pixels.
+
+    Args:
+        images: Some of the data, each (C, H, W).
+        paper: Colour of the canvas.
+    """
+    if not images or len(images[0]) != 1:
+        return SIDE // 12
+    ink = abs(np.mean(images) - int(paper[1:3], 16)) / 255  # share of the image
+    return round(SIDE * min(max(ink / STROKES, 0.05), 0.2))
 
 
 def to_url(pixels: Pixels) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import gradio as gr
 
 from leyden.data.image_files import BrokenImageError, ImageReader, Pixels
-from leyden.deploy.demo.drawing import drawing_pad, from_url, paper_and_ink, to_url
+from leyden.deploy.demo.drawing import drawing_pad, from_url, paper_and_ink, pen_width, to_url
 from leyden.deploy.demo.examples import Examples
 from leyden.deploy.demo.markup import answer, example_buttons, heading, saw
 from leyden.deploy.predictor import Prediction
@@ -98,7 +98,7 @@ def classifier_page(predictor: ImageClassifier, examples: Examples, name: str, s
         gr.HTML(heading(name, facts, TASK), elem_classes="part heading", apply_default_css=False)
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=4, min_width=300):
-                pad = drawing_pad(paper, ink, colours=channels == 3)
+                pad = drawing_pad(paper, ink, pen_width(examples.images, paper), colours=channels == 3)
                 # the pad has the button that is seen
                 upload = gr.UploadButton(file_types=["image"], type="binary", visible="hidden")
             with gr.Column(scale=5, min_width=280):
