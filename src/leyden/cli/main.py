@@ -90,4 +90,8 @@ def _command_without_trainer(args: list[str]) -> Callable[[list[str]], None] | N
             from leyden.deploy.demo.command import demo
 
             return demo
+        case "export":
+            from leyden.deploy.export.command import export
+
+            return export
     return None

@@ -42,6 +42,7 @@ class Predictor:
         device: Where to compute, such as `cpu` or `cuda`.
 
     Attributes:
+        name: The model's name for messages.
         network: The plain network. `model` may resize images before it calls the network.
         class_names: Names of the classes; empty for a regressor.
         reader: How image files are read; None if the inputs are numbers.
@@ -62,6 +63,7 @@ class Predictor:
             self.model = model.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"cannot compute on {device}: {str(error).partition(chr(10))[0]}") from error
+        self.name = type(model).__name__
         self.data = data
         self.network: nn.Module = model.network
         self.input_shape = tuple(model.hparams["input_shape"])
@@ -139,11 +141,9 @@ class Predictor:
             values = inputs.cpu() if isinstance(inputs, Tensor) else np.array(inputs, dtype=np.float32)
             x = torch.as_tensor(values, dtype=torch.float32)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{type(self.model).__name__} takes numbers of shape {shape}, not {type(inputs).__name__}"
-            ) from error
+            raise ValueError(f"{self.name} takes numbers of shape {shape}, not {type(inputs).__name__}") from error
         if x.ndim > len(shape) + 1 or x.shape[-len(shape) :] != shape:
-            raise ValueError(f"{type(self.model).__name__} takes numbers of shape {shape}, not {tuple(x.shape)}")
+            raise ValueError(f"{self.name} takes numbers of shape {shape}, not {tuple(x.shape)}")
         return x
 
     def _pixels(self, image: Any) -> Pixels:

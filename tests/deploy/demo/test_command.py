@@ -93,9 +93,9 @@ def test_without_the_data_the_page_has_no_examples_and_one_line_says_so(
     store(arguments=GREY, data={"class_path": "leyden.data.mnist.MNISTDataModule", "init_args": {"root": "none"}})
     page = make_page("model.ckpt")
     (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith("no example images: none/MNIST/raw/train-images-idx3-ubyte.gz is missing")
+    assert said.startswith("no test images  none/MNIST/raw/train-images-idx3-ubyte.gz is missing")
     assert not Path("none").exists()
-    assert "No example images" in str(page.config)
+    assert "No test images" in str(page.config)
 
 
 def test_the_score_is_that_of_the_test_if_the_checkpoint_is_the_best() -> None:

@@ -12,7 +12,7 @@ from leyden.checkpoints.find import find_checkpoint
 from leyden.checkpoints.io import read_checkpoint
 from leyden.deploy.demo.examples import Examples, read_examples
 from leyden.deploy.extras import require
-from leyden.deploy.load import construct, load, make_predictor
+from leyden.deploy.load import load, load_parts, make_predictor
 from leyden.deploy.option_parser import OptionParser
 from leyden.errors import UserError, did_you_mean
 from leyden.runs.directory import BEST, RUNS
@@ -84,7 +84,9 @@ def read_options(args: list[str]) -> argparse.Namespace:
         name = unknown[0].lstrip("-").partition("=")[0]
         raise UserError(f"unknown option `{unknown[0]}` of leyden demo{did_you_mean(name, vars(options))}")
     if options.ckpt_path is None:
-        raise UserError("`leyden demo` needs --ckpt_path: a file, a run directory, `best` or `last`, or an ONNX file")
+        raise UserError(
+            "`leyden demo` needs --ckpt_path: a file, a run directory, `best` or `last`, or an exported file"
+        )
     if options.port is not None and not 0 < options.port < 2**16:
         raise UserError(f"--port is {options.port}, but must be 1 to 65535")
     if options.auth is not None and not all(options.auth.partition(":")):
@@ -121,33 +123,32 @@ def check_port(host: str, port: int | None) -> None:
 
 
 def make_page(ckpt_path: str) -> Any:
-    """Return the page of a checkpoint or an ONNX file, a `gradio.Blocks`.
+    """Return the page of a checkpoint or an exported model, a `gradio.Blocks`.
 
     Raises:
         UserError: It cannot be loaded, or is neither a classifier of images nor an ImageGPT.
     """
-    if ckpt_path.endswith(".onnx"):
-        name, score, model, data = Path(ckpt_path).stem, "ONNX file", None, None
-        predictor: Any = load(ckpt_path)
-        examples = Examples(reason="an ONNX file does not name its data")
+    path = Path(ckpt_path)
+    if path.suffix == ".onnx" or (path / "config.json").is_file():
+        predictor, name, score = load(path), path.name, ""
     else:
         file = find_checkpoint(ckpt_path, Path(RUNS), None, "best")
         checkpoint = read_checkpoint(file)
-        model, data = construct(file, checkpoint)
+        model, data = load_parts(file, checkpoint)
         name, score = checkpoint["config"].get("name") or file.stem, known_score(file)
         if hasattr(model, "sample"):
             from leyden.deploy.demo.image_page import image_page
 
             return image_page(model, getattr(data, "class_names", None), name, score)
         predictor = make_predictor(file, checkpoint)
-        examples = Examples()
     if predictor.reader is None or not predictor.class_names:
         takes = f"numbers of shape {predictor.input_shape}" if predictor.reader is None else "images and returns values"
         raise UserError(f"leyden demo shows classifiers of images and ImageGPT, and the model of {name} takes {takes}")
-    if data is not None:
-        examples = read_examples(data, predictor.class_names)
+    examples = Examples(reason="the file does not name its data")
+    if hasattr(predictor, "data"):
+        examples = read_examples(predictor.data, predictor.class_names)
     if examples.reason:
-        print(f"no example images: {examples.reason}", flush=True)
+        print(f"no test images  {examples.reason}", flush=True)
     from leyden.deploy.demo.page import classifier_page
 
     return classifier_page(predictor, examples, name, score)

@@ -157,7 +157,8 @@ def pen_width(images: list[Pixels], paper: str) -> int:
     """
     if not images or len(images[0]) != 1:
         return SIDE // 12
-    ink = abs(np.mean(images) - int(paper[1:3], 16)) / 255  # share of the image
+    mean = float(np.mean([image.mean() for image in images]))
+    ink = abs(mean - int(paper[1:3], 16)) / 255  # share of the image
     return round(SIDE * min(max(ink / STROKES, 0.05), 0.2))
 
 

@@ -61,7 +61,7 @@ def saw(pixels: Pixels | None) -> str:
 def example_buttons(examples: Examples) -> str:
     """Return a button for each example, with its true label."""
     if not examples.images:
-        return f'<p class="caption">No example images: {escape(examples.reason)}</p>'
+        return f'<p class="caption">No test images: {escape(examples.reason)}</p>'
     buttons = (
         f'<button type="button" data-index="{i}" title="true label: {escape(label)}"><img src="{to_url(image)}" alt="">'
         f"<span>{escape(label)}</span></button>"

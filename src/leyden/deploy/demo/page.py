@@ -1,15 +1,15 @@
 """The page of a classifier: a pad, the probabilities, what the network saw, and example images."""
 
 import itertools
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 
-from leyden.data.image_files import BrokenImageError, ImageReader, Pixels
+from leyden.data.image_files import BrokenImageError, Pixels
 from leyden.deploy.demo.drawing import drawing_pad, from_url, paper_and_ink, pen_width, to_url
 from leyden.deploy.demo.examples import Examples
 from leyden.deploy.demo.markup import answer, example_buttons, heading, saw
-from leyden.deploy.predictor import Prediction
+from leyden.deploy.predictor import Prediction, Predictor
 
 TASK = "Draw, drop an image on the pad, or take a test image. The probabilities follow."
 PICK = """
@@ -20,26 +20,17 @@ element.addEventListener('click', (event) => {
 """
 
 
-class ImageClassifier(Protocol):
-    """What the page needs of a predictor."""
-
-    reader: ImageReader
-    class_names: list[str]
-
-    def predict(self, inputs: Any) -> Any:
-        """Return the `Prediction` for an image."""
-
-
 class Answers:
     """The outputs of the page: the value of the pad, the answer, and what the network saw.
 
     Args:
-        predictor: The classifier.
+        predictor: A classifier of images.
         examples: Images of the test split.
     """
 
-    def __init__(self, predictor: ImageClassifier, examples: Examples) -> None:
-        self.predictor, self.examples = predictor, examples
+    def __init__(self, predictor: Predictor, examples: Examples) -> None:
+        assert predictor.reader is not None
+        self.predictor, self.reader, self.examples = predictor, predictor.reader, examples
         self.numbers = itertools.count()
 
     def blank(self, broken: str = "") -> tuple[str, str]:
@@ -52,14 +43,14 @@ class Answers:
         if not event.image:
             return receipt, *self.blank()
         try:
-            return receipt, *self.outputs(self.predictor.reader.decode(from_url(event.image)))
+            return receipt, *self.outputs(self.reader.decode(from_url(event.image)))
         except BrokenImageError as error:
             return receipt, *self.blank(f"This drawing cannot be used: {error}")
 
     def upload(self, content: bytes) -> tuple[Any, str, str]:
         """Answer an image file, and paint it on the pad."""
         try:
-            pixels = self.predictor.reader.decode(content)
+            pixels = self.reader.decode(content)
         except BrokenImageError as error:
             return gr.skip(), *self.blank(f"This file cannot be used: {error}")
         return self.picture(pixels), *self.outputs(pixels)
@@ -79,17 +70,17 @@ class Answers:
         return answer(prediction.probabilities, prediction.class_name, note), saw(pixels)
 
 
-def classifier_page(predictor: ImageClassifier, examples: Examples, name: str, score: str) -> gr.Blocks:
+def classifier_page(predictor: Predictor, examples: Examples, name: str, score: str) -> gr.Blocks:
     """Return the page of a classifier.
 
     Args:
-        predictor: The classifier.
+        predictor: A classifier of images.
         examples: Images of the test split.
         name: The run's name.
         score: Its score, such as `test/acc 0.981`; may be empty.
     """
     answers = Answers(predictor, examples)
-    channels, size = predictor.reader.channels, predictor.reader.image_size
+    channels, size = answers.reader.channels, answers.reader.image_size
     facts = [score, f"{len(predictor.class_names)} classes", f"{size}x{size} pixels"]
     paper, ink = paper_and_ink(examples.images, channels)
     first, second = answers.blank()

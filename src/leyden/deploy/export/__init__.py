@@ -1,0 +1,1 @@
+"""Files that other runtimes read, made of a checkpoint."""
