@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from leyden import load
 from leyden.deploy import extras
 from leyden.deploy.demo import command
 from leyden.deploy.demo.command import check_port, demo, known_score, make_page, read_options
+from leyden.deploy.demo.examples import Examples
+from leyden.deploy.demo.page import Answers
 from leyden.errors import UserError
 
-from ..stored import CLUSTERS, DIGITS, FUNCTION, GREY, store
+from ..export.onnx_files import write_onnx
+from ..stored import CLUSTERS, DIGITS, FUNCTION, GREY, pixels, store
 
 CKPT = ["--ckpt_path", "model.ckpt"]
 
@@ -128,3 +132,21 @@ def test_digits_are_drawn_light_on_dark_and_their_examples_are_shown() -> None:
     config = str(make_page("model.ckpt").config)
     assert "'paper': '#000000'" in config
     assert config.count("data-index=") == 10
+
+
+def test_an_onnx_file_is_shown_in_place_of_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    store(arguments=GREY, data=DIGITS)
+    write_onnx(load("model.ckpt"), Path("model.onnx"))
+    config = str(make_page("model.onnx").config)
+    assert capsys.readouterr().out.endswith("no test images  the file does not name its data\n")
+    assert "<h1>model.onnx</h1>" in config
+    assert "'paper': '#000000'" in config
+    image = pixels(1, (1, 28, 28))[0]
+    first, second = (Answers(load(f"model.{kind}"), Examples()).outputs(image) for kind in ("ckpt", "onnx"))
+    assert first == second
+
+
+def test_a_hostile_onnx_file_is_refused() -> None:
+    Path("model.onnx").write_bytes(b"\x08\x07 no model")
+    with pytest.raises(UserError, match=r"model\.onnx"):
+        make_page("model.onnx")

@@ -84,9 +84,7 @@ def read_options(args: list[str]) -> argparse.Namespace:
         name = unknown[0].lstrip("-").partition("=")[0]
         raise UserError(f"unknown option `{unknown[0]}` of leyden demo{did_you_mean(name, vars(options))}")
     if options.ckpt_path is None:
-        raise UserError(
-            "`leyden demo` needs --ckpt_path: a file, a run directory, `best` or `last`, or an exported file"
-        )
+        raise UserError("`leyden demo` needs --ckpt_path: a file, a run directory, `best` or `last`, or an ONNX file")
     if options.port is not None and not 0 < options.port < 2**16:
         raise UserError(f"--port is {options.port}, but must be 1 to 65535")
     if options.auth is not None and not all(options.auth.partition(":")):
