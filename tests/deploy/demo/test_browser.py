@@ -1,5 +1,6 @@
 """The pages in a real browser: a stroke, a file, a button, and every request."""
 
+import base64
 import math
 import shutil
 import signal
@@ -26,6 +27,11 @@ PATIENCE = 60_000  # milliseconds
 ONE = [(0.5, 0.15 + 0.07 * i) for i in range(11)]
 ZERO = [(0.5 + 0.22 * math.cos(i * math.pi / 10), 0.5 + 0.33 * math.sin(i * math.pi / 10)) for i in range(21)]
 WIDTHS = [1280, 390]
+DROP = """async (content) => {
+  const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)), dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], 'one.png', {type: 'image/png'}));
+  document.querySelector('#pad canvas').dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true}));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +176,10 @@ def test_files_and_examples_are_answered_and_a_bad_file_is_one_line(
     picture.save("one.png")
     demo.page.set_input_files("input[type=file]", "one.png")
     prediction = load(checkpoint).predict("one.png")
+    demo.wait(".headline", f"{prediction.class_name} {prediction.probability:.1%}")
+
+    demo.page.click("text=Clear")
+    demo.page.evaluate(DROP, base64.b64encode(Path("one.png").read_bytes()).decode())
     demo.wait(".headline", f"{prediction.class_name} {prediction.probability:.1%}")
 
     Image.new("1", (20_000, 10_000)).save("bomb.png")

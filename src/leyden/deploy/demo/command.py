@@ -38,7 +38,6 @@ def demo(args: list[str]) -> None:
         os.environ |= {
             "GRADIO_ANALYTICS_ENABLED": "False",  # read when gradio is imported
             "GRADIO_TEMP_DIR": folder,  # uploaded files end with the command
-            "HF_HUB_OFFLINE": "1",
             "LEYDEN_OFFLINE": "1",  # example images are shown only if they are here
             "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOCAL, "localhost", options.host])),
         }

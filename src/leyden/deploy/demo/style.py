@@ -34,10 +34,10 @@ CSS = """
 .saw .note {font-size: .85rem; color: var(--body-text-color-subdued); margin: .45rem 0 0;}
 .examples {margin-top: .6rem;}
 .examples .caption, .drawn .caption {white-space: normal; overflow-wrap: anywhere;}
-.examples .list {display: grid; grid-template-columns: repeat(auto-fill, minmax(54px, 1fr)); gap: .6rem;
-  max-width: 780px;}
+.examples .list {display: grid; grid-template-columns: repeat(auto-fill, minmax(82px, 1fr)); gap: .6rem;}
+@media (max-width: 640px) {.examples .list {grid-template-columns: repeat(5, 1fr); gap: .5rem;}}
 .examples button {padding: 4px; border-radius: 9px; border: 1px solid var(--border-color-primary); min-width: 0;
-  background: var(--background-fill-primary); cursor: pointer; color: var(--body-text-color); max-width: 88px;}
+  background: var(--background-fill-primary); cursor: pointer; color: var(--body-text-color); max-width: 96px;}
 .examples button:hover, .examples button:focus-visible {border-color: var(--color-accent);
   box-shadow: 0 0 0 1px var(--color-accent); outline: none;}
 .examples img {width: 100%; aspect-ratio: 1; border-radius: 6px;}
