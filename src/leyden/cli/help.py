@@ -9,6 +9,7 @@ COMMANDS = {
     "predict": "Write a checkpoint's prediction for each test sample, or for image files, to predictions.csv.",
     "export": "Write a checkpoint as ONNX, pt2 or safetensors, and run each file in its own runtime.",
     "show": "Show what is in the data, and draw the first training batch as the network gets it.",
+    "demo": "Open a page on this machine to try a checkpoint: draw, drop an image, or see what it generates.",
 }
 
 HELP = """\
@@ -103,6 +104,21 @@ For image files instead of the test samples:
   --name NAME                   take the newest run of runs/NAME/, and write there
 """
 
+DEMO_HELP = """\
+usage: leyden demo --ckpt_path CHECKPOINT [--option value]...
+
+{purpose}
+
+A classifier of images answers while one draws; ImageGPT generates images of a class. The page is served on this machine
+only, and nothing is sent elsewhere.
+
+  --ckpt_path CHECKPOINT        a file, a run directory, or `best` or `last` of the newest run; or what
+                                `leyden export` wrote: an ONNX file, or a folder with safetensors
+  --port N                      the port (default: the first free one from 7860 on)
+  --host HOST                   the address to serve on (default: 127.0.0.1); any but a loopback address needs --auth
+  --auth USER:PASSWORD          ask for these before the page is shown
+"""
+
 EXPORT_HELP = """\
 usage: leyden export --ckpt_path CHECKPOINT [--option value]...
 
@@ -124,7 +140,7 @@ than 1e-4, or in 8 bits scores more than 0.3 points lower, is not kept, and the 
 It needs the packages of `pip install "leyden[export]"`.
 """
 
-OTHER_HELP = {"export": EXPORT_HELP, "show": SHOW_HELP}  # of commands with options of their own
+OTHER_HELP = {"demo": DEMO_HELP, "export": EXPORT_HELP, "show": SHOW_HELP}  # of commands with options of their own
 
 CHECKPOINT_HELP = {
     True: "                                to resume from; its configuration is used unless a --config says otherwise",

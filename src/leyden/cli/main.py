@@ -86,6 +86,10 @@ def _command_without_trainer(args: list[str]) -> Callable[[list[str]], None] | N
             from leyden.deploy.predict_images import predict_images
 
             return predict_images
+        case "demo":
+            from leyden.deploy.demo.command import demo
+
+            return demo
         case "export":
             from leyden.deploy.export.command import export
 

@@ -32,7 +32,8 @@ def read_verified(path: Path, md5: str, fetch: Callable[[Path], Iterable[Path]])
     """Return the content of a file, after downloading it if it is missing or damaged.
 
     The checksum is that of the returned bytes. A downloaded file replaces `path` when it is complete; other processes
-    that need it wait for that. Nothing is written without a download, so the folder may be read-only.
+    that need it wait for that. Nothing is written without a download, so the folder may be read-only. With the
+    environment variable LEYDEN_OFFLINE nothing is downloaded.
 
     Args:
         path: The file.
@@ -44,6 +45,8 @@ def read_verified(path: Path, md5: str, fetch: Callable[[Path], Iterable[Path]])
     """
     try:
         content = _read_intact(path, md5)
+        if content is None and os.environ.get("LEYDEN_OFFLINE"):
+            raise OSError("LEYDEN_OFFLINE is set")
         if content is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.parent / "download.lock"):

@@ -1,0 +1,1 @@
+"""`leyden demo`: a local page to try a checkpoint."""
