@@ -15,6 +15,7 @@ usage: leyden COMMAND [--config FILE]... [--ckpt_path CHECKPOINT] [--option valu
 
 {commands}
   compare   Show what differs between runs: leyden compare RUN RUN [--output PICTURE]
+  repeat    Train several times: leyden repeat --config FILE [--seeds N] [--folds K] [--jobs J]
 
 leyden COMMAND --help shows the options people use; leyden --version the version.
 
