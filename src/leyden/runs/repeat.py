@@ -112,9 +112,10 @@ class Processes:
         reason = next((line for line in reversed(lines) if line.startswith("error: ")), (lines or ["no output"])[-1])
         if code == 2 and not self.runs:  # the first one: all others would be refused for the same reason
             self.mistake = reason.removeprefix("error: ")
-            output.unlink()
-            with suppress(OSError):  # an earlier attempt is there
-                output.parent.rmdir()
+            if size == 0:  # no earlier attempt has written to it
+                output.unlink()
+                with suppress(OSError):
+                    output.parent.rmdir()
             return
         ending = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self.failures[part] = f"{ending}; {reason}; see {short_path(output)}"

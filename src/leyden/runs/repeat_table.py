@@ -59,10 +59,15 @@ def summarise(scores: Mapping[Part, Scores]) -> list[Summary]:
 def _summarise(name: str, values: Mapping[Part, float]) -> Summary:
     groups: dict[int, list[float]] = {}
     for part, value in values.items():
-        groups.setdefault(part.seed if part.fold is None else part.fold, []).append(value)
+        groups.setdefault(_group(part), []).append(value)
     means = [statistics.mean(group) for group in groups.values()]
     sd = statistics.stdev(values.values()) if len(values) > 1 else None
     return Summary(name, statistics.mean(means), sd, half_width(means) if len(means) > 1 else None, len(values))
+
+
+def _group(part: Part) -> int:
+    """Return the number of the independent measurement to which a run belongs: its fold, or else its seed."""
+    return part.seed if part.fold is None else part.fold
 
 
 def as_table(rows: Sequence[Summary]) -> "Table":
@@ -117,8 +122,10 @@ def show(plan: Plan, runs: Mapping[Part, Path], failures: Mapping[Part, str]) ->
     scores = {part: read_scores(runs[part]) for part in plan.parts if part in runs}
     if rows := summarise(scores):
         write_files(plan, runs, scores, rows)
-        groups = f"{plan.seeds} seeds" if plan.folds is None else f"the means of {plan.folds} folds"
-        print(f"\n{plan.name}: {len(runs)} of {len(plan.parts)} runs; interval from {groups}")
+        count = len({_group(part) for part in scores})
+        groups = f"{count} seeds" if plan.folds is None else f"the means of {count} folds"
+        interval = f"; interval from {groups}" if count > 1 else ""
+        print(f"\n{plan.name}: {len(scores)} of {len(plan.parts)} runs{interval}")
         Console().print(as_table(rows))
         print(f"runs  {short_path(plan.folder)}", flush=True)
     for part in plan.parts:
