@@ -6,12 +6,11 @@ half-width, or to the second if the first is a 1. A score of one seed has no int
 significant digit of the 95 % interval that follows from the size of the test set.
 """
 
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable
 
-from scipy import stats
+from leyden.runs.statistics import decimals, half_width
 
 Row = dict[str, str]
 MARKS = ("<!-- written by make results -->\n", "<!-- end of what make results writes -->\n")
@@ -31,23 +30,6 @@ def runs_of(rows: list[Row], name: str) -> list[Row]:
     """Return the runs of an experiment, sorted by seed."""
     found = [row for row in rows if row["config"] == name and row["seed"]]
     return sorted(found, key=lambda row: int(row["seed"]))
-
-
-def half_width(values: list[float]) -> float:
-    """Return half the width of the 95 % interval of the mean of several values, by Student's t."""
-    quantile = float(stats.t.ppf(0.975, len(values) - 1))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def decimals(error: float, second: bool = True) -> int:
-    """Return the number of decimals up to the first significant digit of an error.
-
-    Args:
-        error: The error, above 0.
-        second: Whether to include the second digit if the first is a 1.
-    """
-    first = math.floor(math.log10(error))
-    return max(0, -first + (second and error < 2 * 10**first))
 
 
 def score(runs: list[Row]) -> tuple[str, Callable[[str], str]]:

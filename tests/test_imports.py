@@ -67,7 +67,7 @@ def test_importing_every_module_changes_nothing_outside_it() -> None:
     assert changed == []
 
 
-@pytest.mark.parametrize("module", ["leyden", "leyden.errors", "leyden.cli.parent_watch"])
+@pytest.mark.parametrize("module", ["leyden", "leyden.errors", "leyden.cli.parent_watch", "leyden.runs.repeat"])
 def test_what_runs_before_torch_does_not_import_it(module: str) -> None:
     code = f"import {module}, sys; print('torch' in sys.modules or 'lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

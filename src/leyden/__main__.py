@@ -1,4 +1,4 @@
-"""`leyden` and `python -m leyden`: help and version without torch; all other commands by `leyden.cli.main`."""
+"""`leyden` and `python -m leyden`: help, `compare` and `repeat` without torch; other commands by `leyden.cli.main`."""
 
 import gc
 import io
@@ -16,7 +16,7 @@ from leyden.cli.parent_watch import end_with_parent
 
 def _refuse(reason: str) -> NoReturn:
     """Exit with code 2 and one line that lists the commands."""
-    commands = ", ".join([*COMMANDS, "compare", "report"])
+    commands = ", ".join([*COMMANDS, "compare", "repeat", "report"])
     print(f"error: {reason}; the commands are {commands} (see `leyden --help`)", file=sys.stderr)
     sys.exit(2)
 
@@ -72,6 +72,10 @@ def main() -> None:
             from leyden.runs.report.command import main as report
 
             sys.exit(report(runs))
+        case ["repeat", *words]:
+            from leyden.runs.repeat import main as repeat
+
+            sys.exit(repeat(words))
         case []:
             _refuse("a command is missing")
         case [command, *_] if command not in COMMANDS:

@@ -100,8 +100,12 @@ def test_what_cannot_go_on_is_refused(leyden: Server, run: Path, flags: list[str
 def test_in_the_middle_of_an_epoch_the_batches_cannot_change(leyden: Server) -> None:
     process = leyden.start(*FIT, "--name", "half", at=("on_train_batch_end", 20, 15))
     assert process.wait() == 143
-    for flag, change in (("batch_size=16", "batch_size was 32, now 16"), ("stratify=false", "stratify was True, now")):
-        code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "half", f"--data.{flag}")
+    for flags, change in (
+        ("--data.batch_size=16", "batch_size was 32, now 16"),
+        ("--data.stratify=false", "stratify was True, now"),
+        ("--data.folds=3 --data.fold=0", "folds was None, now 3"),
+    ):
+        code, text = leyden.run("fit", "--ckpt_path", "last", "--name", "half", *flags.split())
         assert code == 2
         assert f"error: data.{change}" in text
         assert "it cannot change in the middle of an epoch" in text

@@ -42,6 +42,16 @@ def test_each_split_has_its_share_of_each_class(root: Path, capfd: pytest.Captur
     assert "3 classes, images: 42 train, 12 val (drawn), 6 test (drawn)" in capfd.readouterr().out
 
 
+def test_folds_divide_the_images_that_are_not_tested(root: Path) -> None:
+    plain, folds = made(root), [made(root, folds=4, fold=fold, num_workers=fold) for fold in range(4)]
+    held = [file for data in folds for file in data.val_set.files]
+    assert sorted(held) == sorted([*plain.train_set.files, *plain.val_set.files])
+    for data in folds:
+        assert data.test_set.files == plain.test_set.files
+        assert not {*data.train_set.files} & {*data.val_set.files}
+        assert max(data.val_set.labels.bincount()) - min(data.val_set.labels.bincount()) <= 1
+
+
 @pytest.mark.parametrize("cache", [True, False])
 def test_images_have_the_label_of_their_folder(root: Path, cache: bool) -> None:
     data = made(root, cache=cache)

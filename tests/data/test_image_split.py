@@ -2,7 +2,10 @@
 
 from collections import Counter
 
-from leyden.data.image_split import complete_splits, copies_across_splits, draw_splits
+import pytest
+
+from leyden.data.image_split import complete_splits, copies_across_splits, deal_folds, draw_splits
+from leyden.errors import UserError
 
 DIGESTS = [f"image {i}" for i in range(1000)]
 LABELS = [0] * 700 + [1] * 300
@@ -62,3 +65,37 @@ def test_only_splits_that_are_not_given_are_drawn() -> None:
     assert splits[500:700] == given[500:700]
     assert Counter(splits) == {"train": 720, "test": 200, "val": 80}
     assert complete_splits(["test"] * 3, DIGESTS[:3], LABELS[:3], SHARES, seed=0) == (["test"] * 3, [])
+
+
+def test_the_folds_partition_what_is_not_in_the_test_split_and_the_test_split_stays() -> None:
+    alone, _ = complete_splits([None] * 1000, DIGESTS, LABELS, SHARES, seed=0)
+    held = Counter[int]()
+    for fold in range(5):
+        splits, drawn = complete_splits([None] * 1000, DIGESTS, LABELS, SHARES, 0, folds=5, fold=fold)
+        assert [split == "test" for split in splits] == [split == "test" for split in alone]
+        assert drawn == ["test", "val"]
+        val = [i for i, split in enumerate(splits) if split == "val"]
+        assert Counter(LABELS[i] for i in val) == {0: 112, 1: 48}  # a fifth of 560 and of 240
+        held.update(val)
+    assert held == Counter(i for i, split in enumerate(alone) if split != "test")
+
+
+def test_copies_are_in_one_fold_and_each_class_is_dealt_evenly() -> None:
+    digests = [f"image {i // 2}" for i in range(206)]
+    numbers = deal_folds(digests, [0] * 100 + [1] * 106, folds=4, seed=0)
+    assert numbers[::2] == numbers[1::2]
+    for label in ([0, 100], [100, 206]):
+        counts = Counter(numbers[slice(*label)]).values()
+        assert max(counts) - min(counts) <= 2  # one content, which is two images
+    assert deal_folds(digests[::-1], [1] * 106 + [0] * 100, folds=4, seed=0) == numbers[::-1]
+
+
+def test_folds_of_images_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="class 1 has 3 training samples: use fewer folds"):
+        deal_folds(DIGESTS[:10], [0] * 7 + [1] * 3, folds=4, seed=0)
+    with pytest.raises(UserError, match="there is one: make its images training images"):
+        complete_splits(["train", "val", "test"], DIGESTS[:3], [0] * 3, SHARES, 0, folds=2, fold=0)
+
+
+def test_a_folder_of_test_images_needs_no_folds() -> None:
+    assert complete_splits(["test"] * 3, DIGESTS[:3], LABELS[:3], SHARES, 0, folds=2, fold=0) == (["test"] * 3, [])

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from leyden.data.array_dataset import Batch
 from leyden.data.synthetic import SyntheticRegressionDataModule
 from leyden.errors import UserError
 
-from .arrays import Hundred, ready
+from .arrays import Hundred, numbers, ready
 
 
 def test_the_splits_are_disjoint_and_cover_the_training_set() -> None:
@@ -105,3 +105,70 @@ def test_a_stratified_split_needs_class_labels() -> None:
 def test_a_validation_size_that_leaves_no_sample_is_refused(val_size: int) -> None:
     with pytest.raises(UserError, match=f"val_size must be 1 to 99 of the 100 training samples, but is {val_size}"):
         Hundred(val_size=val_size).setup()
+
+
+@pytest.mark.parametrize("folds", [2, 3, 7, 10])
+def test_the_validation_splits_of_the_folds_partition_the_samples_and_the_test_set_is_the_official_one(
+    folds: int,
+) -> None:
+    made = [ready(Hundred(val_size=30, folds=folds, fold=fold)) for fold in range(folds)]
+    assert torch.cat([dm.val_set.indices for dm in made]).sort().values.tolist() == list(range(100))
+    for dm in made:
+        assert torch.cat([dm.train_set.indices, dm.val_set.indices]).sort().values.tolist() == list(range(100))
+        assert numbers(dm.test_dataloader()) == list(range(100, 120))
+    assert {len(dm.val_set) for dm in made} <= {100 // folds, -(-100 // folds)}
+
+
+@pytest.mark.parametrize("counts", [[100] * 10, [142, 146, 142, 146, 145, 139], [523, 301, 97, 11, 5]])
+def test_each_fold_has_as_many_samples_of_each_class_as_that_of_scikit_learn(counts: list[int]) -> None:
+    made = [ready(Clusters(counts, val_size=1, folds=5, fold=fold)) for fold in range(5)]
+    y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).numpy()  # it numbers them as they appear
+    theirs = [np.bincount(y[val]).tolist() for _, val in StratifiedKFold(5).split(y, y)]
+    assert [dm.val_set.labels.bincount(minlength=len(counts)).tolist() for dm in made] == theirs
+
+
+def test_folds_depend_on_the_seed_of_the_split_alone() -> None:
+    def fold(**kwargs: Any) -> torch.Tensor:
+        dm = ready(Clusters([30, 30, 40], **{"val_size": 20, "folds": 5, "fold": 2, **kwargs}))
+        indices: torch.Tensor = dm.val_set.indices
+        return indices
+
+    torch.manual_seed(1)
+    first = fold()
+    torch.manual_seed(2)
+    for change in ({"num_workers": 1}, {"num_workers": 2, "batch_size": 3}, {"val_size": 7}):
+        assert first.equal(fold(**change))
+    assert not first.equal(fold(split_seed=1))
+
+
+def test_each_sample_is_as_often_in_each_fold() -> None:
+    drawn = [ready(Clusters([33, 67], val_size=20, folds=5, fold=1, split_seed=seed)).val_set for seed in range(300)]
+    often = torch.cat([split.indices for split in drawn]).bincount(minlength=100) / 300  # 0.2 each, sd 0.023
+    assert often.tolist() == pytest.approx([0.2] * 100, abs=0.1)
+
+
+def test_samples_without_class_labels_are_dealt_at_random() -> None:
+    made = [ready(SyntheticRegressionDataModule(num_samples=50, folds=4, fold=fold)) for fold in range(4)]
+    assert torch.cat([dm.val_set.indices for dm in made]).sort().values.tolist() == list(range(50))
+    assert [len(dm.val_set) for dm in made] == [13, 13, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": 1}, r"give data\.folds too"),
+        ({"folds": 5}, r"data\.fold must be 0 to 4, one of the 5 data\.folds, but is None"),
+        ({"folds": 5, "fold": 5}, "must be 0 to 4, one of the 5 data.folds, but is 5"),
+        ({"folds": 5, "fold": -1}, "but is -1"),
+        ({"folds": 1, "fold": 0}, r"data\.folds must be 2 or more, but is 1"),
+        ({"folds": 11, "fold": 0}, "data.folds is 11, but class 0 has 10 training samples: use fewer folds"),
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Hundred(val_size=30, **options).setup()
+
+
+def test_more_folds_than_samples_are_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.folds is 9, but there are 8 training samples: use fewer folds"):
+        SyntheticRegressionDataModule(num_samples=8, folds=9, fold=0).setup()

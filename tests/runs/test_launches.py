@@ -10,6 +10,7 @@ from torch.distributed import TCPStore
 from leyden.cli.main import main
 from leyden.errors import UserError
 from leyden.runs.launches import record_launch, renew_store, restarted_run
+from leyden.runs.metrics import has_ended
 
 from ..checkpoints.test_write_paths import SHORT
 from .test_directory import checkpoint
@@ -62,6 +63,28 @@ def test_a_job_that_is_queued_again_passes_over_the_command_that_it_has_finished
     assert len(list(Path("runs", "convnet_digits").iterdir())) == 1
     assert main([*SHORT, "--seed_everything=1"]) == 0  # another command of the job, which has not begun
     assert len(list(Path("runs", "convnet_digits").iterdir())) == 2
+
+
+def test_a_run_of_leyden_repeat_records_its_end_and_is_passed_over_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEYDEN_REPEAT", "convnet_digits/seed-0")
+    assert main(SHORT) == 0
+    (run,) = Path("runs", "convnet_digits").iterdir()
+    assert has_ended(run)
+    record_launch(run, SHORT)  # as if it had been killed before it recorded its end
+    assert not has_ended(run)
+    with pytest.raises(SystemExit) as end:
+        main(SHORT)
+    assert end.value.code == 0
+    assert "finished before it was started again" in capfd.readouterr().out
+    assert has_ended(run)
+    (run / "launch.json").write_text('{"launch')
+    assert not has_ended(run)
+    monkeypatch.delenv("LEYDEN_REPEAT")
+    assert main(SHORT) == 0
+    assert not any(has_ended(other) for other in Path("runs", "convnet_digits").iterdir())
 
 
 def test_restarts_on_several_nodes_need_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ FIXED_WITHIN_EPOCH = (  # what decides which samples a batch has, and what the m
     "data.batch_size",
     "data.val_size",
     "data.split_seed",
+    "data.fold",  # and data.folds
     "data.stratify",
     "data.sampler",
     "data.drop_last",

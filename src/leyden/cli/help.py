@@ -17,6 +17,7 @@ usage: leyden COMMAND [--config FILE]... [--ckpt_path CHECKPOINT] [--option valu
 
 {commands}
   compare   Show what differs between runs: leyden compare RUN RUN [--output PICTURE]
+  repeat    Train several times: leyden repeat --config FILE [--seeds N] [--folds K] [--jobs J]
   report    Write a page about a run, or about several: leyden report RUN [RUN...] [--output FILE]
 
 leyden COMMAND --help shows the options people use; leyden --version the version.

@@ -13,6 +13,7 @@ from leyden.cli.preflight import missing_for
 from leyden.cli.run import Run
 from leyden.errors import UserError
 from leyden.runs.directory import short_path
+from leyden.runs.launches import record_end
 from leyden.runs.metrics import best_scores
 from leyden.runs.wandb import RunWandbLogger
 
@@ -20,7 +21,7 @@ from leyden.runs.wandb import RunWandbLogger
 def finish_fit(
     run: Run, trainer: Trainer, model: LightningModule, data: LightningDataModule | None, test_after_fit: bool
 ) -> None:
-    """Test the best checkpoint of a training, and print the report.
+    """Test the best checkpoint of a training, print the report, and record the end of the run.
 
     Args:
         run: The run.
@@ -47,6 +48,8 @@ def finish_fit(
         say(f"from  {source}{', averaged weights' if averaging else ''}")
         trainer.test(model, data, ckpt_path=best or None, verbose=False, weights_only=True)
     report(trainer, best, "predict" if missing else "test")
+    if trainer.is_global_zero:
+        record_end(Path(trainer.default_root_dir))
 
 
 def report(trainer: Trainer, best: str = "", next_command: str = "test") -> None:

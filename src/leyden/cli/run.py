@@ -19,6 +19,7 @@ from leyden.cli.console import say
 from leyden.cli.messages import import_class
 from leyden.errors import UserError
 from leyden.runs.directory import RUNS, check_name, lock_run, make_run_directory
+from leyden.runs.launches import record_end
 from leyden.runs.metrics_logger import logged_steps, rewind_metrics
 from leyden.runs.plain_config import plain_config
 from leyden.runs.run_config import MLFLOW_RUN_ID
@@ -136,6 +137,8 @@ def _check_resume(run: Run, args: Arguments) -> None:
     """Refuse to resume what cannot be resumed as requested."""
     if args.is_restart and is_finished(run.checkpoint, run.changes, run.record) and not run.only_test:
         say("      finished before it was started again")
+        if args.resumed_run is not None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            record_end(args.resumed_run)  # a kill may have come before
         raise SystemExit(0)
     check_resumable(run.checkpoint, run.changes, run.record, run.only_test)
     if run.only_test:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from leyden.data.array_dataset import ArrayDataset, check_arrays
 from leyden.data.array_dataset import Batch as Batch  # a DataModule's own file needs it
 from leyden.data.image_batches import ImageBatches, constant
-from leyden.data.split import draw_split
+from leyden.data.split import draw_fold, draw_split
 from leyden.data.split_loaders import SplitLoaders
 from leyden.errors import UserError
 
@@ -23,9 +23,9 @@ class ArrayDataModule(SplitLoaders, ABC):
     own seed and depends on nothing else. The test split is that of the dataset; `predict` runs on it.
 
     Args:
-        val_size: Number of training samples to hold out for validation.
-        split_seed: Seed of the draw of the validation samples.
-        stratify: Whether to hold out the same fraction of each class.
+        val_size: Number of training samples to hold out for validation, unless `folds` says which.
+        split_seed: Seed of the draw of the validation samples, or of the folds.
+        stratify: Whether to hold out the same fraction of each class. Folds do that wherever there are class labels.
         on_device: Whether to keep the arrays on the device that trains, so that a GPU does not wait for copies. They
             must fit there, and `num_workers` must be 0 and `pin_memory` false.
         kwargs: The options of `leyden.data.split_loaders.SplitLoaders`: `batch_size`, `num_workers`, `sampler`, ...
@@ -52,8 +52,8 @@ class ArrayDataModule(SplitLoaders, ABC):
         """Load, check and split the arrays, once for all stages.
 
         Raises:
-            UserError: The labels do not fit `num_classes`, `val_size` or `stratify` does not fit the data, or an option
-                does not fit `on_device`.
+            UserError: The labels do not fit `num_classes`, an option of the split does not fit the data, or one does
+                not fit `on_device`.
         """
         if hasattr(self, "test_set"):
             return
@@ -65,12 +65,16 @@ class ArrayDataModule(SplitLoaders, ABC):
         check_arrays(x_test, y_test, f"{name} test arrays")
         if hasattr(self, "num_classes"):
             self._check_labels(torch.cat([y, y_test]))
-        if self.stratify and (not hasattr(self, "num_classes") or y.ndim > 1):
+        has_labels = hasattr(self, "num_classes") and y.ndim == 1
+        if self.stratify and not has_labels:
             raise UserError(
                 f"data.stratify needs one class label for each sample, which {type(self).__name__} does not have: "
                 "leave it out"
             )
-        train, val = draw_split(y, self.val_size, self.split_seed, self.stratify)
+        if self.folds is None or self.fold is None:
+            train, val = draw_split(y, self.val_size, self.split_seed, self.stratify)
+        else:
+            train, val = draw_fold(y, self.folds, self.fold, self.split_seed, stratify=has_labels)
         if self.on_device and self.trainer is not None:
             device = self.trainer.strategy.root_device
             x, y, x_test, y_test, train, val = (array.to(device) for array in (x, y, x_test, y_test, train, val))

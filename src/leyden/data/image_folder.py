@@ -134,7 +134,7 @@ class ImageFolderDataModule(ImageBatches, SplitLoaders):
             raise UserError(f"no image in {self.root}")
         labels = self._class_indices([images.labels[row.name][0] for row in rows])
         given, digests = [images.labels[row.name][1] for row in rows], [row.digest for row in rows]
-        splits, drawn = complete_splits(given, digests, labels, self.shares, self.split_seed)
+        splits, drawn = complete_splits(given, digests, labels, self.shares, self.split_seed, self.folds, self.fold)
         names = [row.name for row in rows]
         if not self.allow_leaks:
             refuse_leaks(self.root, names, digests, splits)

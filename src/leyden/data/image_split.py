@@ -4,11 +4,23 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from leyden.data.split import check_class_counts
+from leyden.errors import UserError
+
 
 def complete_splits(
-    given: Sequence[str | None], digests: Sequence[str], labels: Sequence[int], shares: Mapping[str, float], seed: int
+    given: Sequence[str | None],
+    digests: Sequence[str],
+    labels: Sequence[int],
+    shares: Mapping[str, float],
+    seed: int,
+    folds: int | None = None,
+    fold: int | None = None,
 ) -> tuple[list[str], list[str]]:
     """Draw the splits that are not given from the training images.
+
+    With folds, the images that are not in the test split are dealt into parts, of which one is the validation split.
+    The test split is the same as without.
 
     Args:
         given: The split of each image; None if there are no splits, which makes all of them training images.
@@ -16,9 +28,14 @@ def complete_splits(
         labels: The class of each image.
         shares: {name of the split: its share of the training images} of the splits that there must be.
         seed: Seed of the draw.
+        folds: Number of folds; None for a single validation split.
+        fold: The fold that is the validation split.
 
     Returns:
         The name of the split for each image, and the names of those that were drawn.
+
+    Raises:
+        UserError: There are folds and a validation split, or more folds than contents of a class.
     """
     splits = [split or "train" for split in given]
     train = [i for i, split in enumerate(splits) if split == "train"]
@@ -26,6 +43,13 @@ def complete_splits(
     drawn = draw_splits([digests[i] for i in train], [labels[i] for i in train], missing, seed)
     for i, split in zip(train, drawn, strict=True):
         splits[i] = split
+    if folds is not None and train:
+        if "val" in given:
+            raise UserError("data.folds draws the validation split, and there is one: make its images training images")
+        rest = [i for i, split in enumerate(splits) if split != "test"]
+        dealt = deal_folds([digests[i] for i in rest], [labels[i] for i in rest], folds, seed)
+        for i, number in zip(rest, dealt, strict=True):
+            splits[i] = "val" if number == fold else "train"
     return splits, list(missing)
 
 
@@ -45,13 +69,9 @@ def draw_splits(digests: Sequence[str], labels: Sequence[int], shares: Mapping[s
         The name of the split for each image. Of a class with three images or more, each split has one at least.
     """
     groups = by_content(digests)
-    classes: defaultdict[int, list[str]] = defaultdict(list)
-    for digest, indices in groups.items():
-        classes[min(labels[i] for i in indices)].append(digest)  # a mistake of the labels gives copies other ones
     splits = ["train"] * len(digests)
-    for contents in classes.values():
-        waiting = sorted(contents, key=lambda digest: hashlib.blake2b(f"{seed} {digest}".encode()).digest())
-        count = sum(len(groups[digest]) for digest in contents)
+    for waiting in _shuffled_classes(groups, labels, seed).values():
+        count = sum(len(groups[digest]) for digest in waiting)
         for split, share in shares.items():
             wanted = max(round(share * count), 1 if share > 0 and count > len(shares) else 0)
             while wanted > 0 and len(waiting) > 1:
@@ -60,6 +80,40 @@ def draw_splits(digests: Sequence[str], labels: Sequence[int], shares: Mapping[s
                 for index in indices:
                     splits[index] = split
     return splits
+
+
+def deal_folds(digests: Sequence[str], labels: Sequence[int], folds: int, seed: int) -> list[int]:
+    """Deal images into folds, the contents of one class after the other; copies of an image stay in one fold.
+
+    Args:
+        digests: A digest of the content of each image.
+        labels: The class of each image.
+        folds: Number of folds.
+        seed: Seed of the order in which they are dealt.
+
+    Returns:
+        The fold of each image. The numbers of contents of a class in two folds differ by one at most.
+
+    Raises:
+        UserError: A class has fewer contents than there are folds.
+    """
+    groups = by_content(digests)
+    classes = _shuffled_classes(groups, labels, seed)
+    check_class_counts(folds, {label: len(contents) for label, contents in classes.items()})
+    numbers = [0] * len(digests)
+    for position, digest in enumerate(digest for label in sorted(classes) for digest in classes[label]):
+        for index in groups[digest]:
+            numbers[index] = position % folds
+    return numbers
+
+
+def _shuffled_classes(groups: Mapping[str, list[int]], labels: Sequence[int], seed: int) -> dict[int, list[str]]:
+    """Return {class: its contents}, in the order of a hash of the seed and the content."""
+    classes: defaultdict[int, list[str]] = defaultdict(list)
+    for digest in sorted(groups, key=lambda digest: hashlib.blake2b(f"{seed} {digest}".encode()).digest()):
+        # a mistake of the labels gives copies other ones
+        classes[min(labels[i] for i in groups[digest])].append(digest)
+    return classes
 
 
 def by_content(digests: Sequence[str]) -> dict[str, list[int]]:

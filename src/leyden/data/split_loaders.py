@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSamp
 from leyden.data.array_dataset import ArrayDataset, Batch
 from leyden.data.array_loader import ArrayDataLoader
 from leyden.data.samplers import DistributedEvalSampler, ResumableSampler
+from leyden.data.split import check_folds
 from leyden.errors import UserError
 
 NO_RANKS = "which is not needed here: processes that train together share the order of any sampler; leave it out"
@@ -29,6 +30,9 @@ class SplitLoaders(LightningDataModule):
         persistent_workers: Whether workers stay alive between epochs.
         prefetch_factor: Batches that each worker loads ahead; None for torch's default.
         timeout: Seconds after which a worker without a batch counts as hung, which ends the run.
+        folds: Number of parts into which to divide the training and validation samples, for cross-validation; None for
+            a single validation split.
+        fold: Which of the parts is the validation split, 0 to `folds` - 1; the others are the training split.
     """
 
     train_set: ArrayDataset
@@ -46,8 +50,11 @@ class SplitLoaders(LightningDataModule):
         persistent_workers: bool = False,
         prefetch_factor: int | None = None,
         timeout: float = 300.0,
+        folds: int | None = None,
+        fold: int | None = None,
     ) -> None:
         super().__init__()
+        check_folds(folds, fold)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -56,6 +63,8 @@ class SplitLoaders(LightningDataModule):
         self.persistent_workers = persistent_workers
         self.prefetch_factor = prefetch_factor
         self.timeout = timeout
+        self.folds = folds
+        self.fold = fold
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training split, in an order that depends on the run's seed and the epoch only.

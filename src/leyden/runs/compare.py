@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from leyden.errors import UserError
 from leyden.runs.curves import draw_curves
 from leyden.runs.flat_config import different_options
-from leyden.runs.metrics import read_rows, run_title
+from leyden.runs.metrics import final_scores, read_rows, run_title
 from leyden.runs.stored_config import read_configs
 
 if TYPE_CHECKING:
@@ -56,19 +56,11 @@ def labels_of(rows: dict[str, list[str]], titles: Sequence[str]) -> list[str]:
 
 def scores(run: Path, config: dict[str, str]) -> dict[str, str]:
     """Return a run's validation scores in the epoch of its best checkpoint, and its test scores."""
-    prefix = "trainer.callbacks.ModelCheckpoint"
-    monitor, mode = config.get(f"{prefix}.monitor", "val/loss"), config.get(f"{prefix}.mode", "min")
     rows = read_rows(run / "metrics.csv")
     epochs = [row["epoch"] for row in rows.values() if "epoch" in row and any(name.startswith("val") for name in row)]
     found = {"epochs": str(int(max(epochs, default=-1)) + 1)}
-    candidates = [row for row in rows.values() if monitor in row]
-    if candidates:
-        best = (max if mode == "max" else min)(candidates, key=lambda row: row[monitor])
-        if "epoch" in best:
-            found["best epoch"] = f"{best['epoch']:.0f}"
-        found |= {name: f"{value:.4g}" for name, value in sorted(best.items()) if name.startswith("val")}
-    for row in rows.values():
-        found |= {name: f"{value:.4g}" for name, value in sorted(row.items()) if name.startswith("test")}
+    for name, value in final_scores(run, config).items():
+        found["best epoch" if name == "epoch" else name] = f"{value:.0f}" if name == "epoch" else f"{value:.4g}"
     return found
 
 

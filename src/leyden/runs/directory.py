@@ -6,9 +6,10 @@ runs/<name>/<time>/          one run of `leyden fit`
     checkpoints/last.ckpt    from which the run resumes
     checkpoints/previous.ckpt    the last.ckpt before that
     metrics.csv, curves.png
-    launch.json              under SLURM and torchrun: the command; restarted, it resumes this run
+    launch.json              under SLURM, torchrun and `leyden repeat`: the command; restarted, it resumes this run
     .lock                    held by the process that trains this run
 runs/<name>/<time>_test/     one evaluation; also _validate and _predict
+runs/<name>/seed-0_fold-1/<time>/    one run of `leyden repeat`
 
 A name may be a path: --name group/a makes runs/group/a/<time>/.
 """
@@ -25,12 +26,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
-
-from lightning.pytorch import Trainer
+from typing import TYPE_CHECKING, TextIO
 
 from leyden.errors import UserError
 from leyden.runs.metrics import is_evaluation
+
+if TYPE_CHECKING:  # `leyden repeat` needs no torch
+    from lightning.pytorch import Trainer
 
 log = logging.getLogger(__name__)
 RUNS = "runs"  # in the current directory, unless trainer.default_root_dir is set
@@ -138,7 +140,7 @@ def has_checkpoint(run: Path) -> bool:
     return any(run.glob("checkpoints/*.ckpt"))
 
 
-def run_directory(trainer: Trainer) -> Path:
+def run_directory(trainer: "Trainer") -> Path:
     """Return rank 0's run directory on all ranks (a collective call: every rank must make it)."""
     return Path(trainer.strategy.broadcast(trainer.default_root_dir))
 

@@ -1,4 +1,4 @@
-"""Resume runs that SLURM or torchrun restarts: `launch.json` records the launch to which a run belongs."""
+"""Resume runs that SLURM, torchrun or `leyden repeat` restarts: `launch.json` records the launch of a run."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from leyden.durable import replacing
 from leyden.errors import UserError
 from leyden.runs.directory import all_runs, has_checkpoint
-
-LAUNCH = "launch.json"
+from leyden.runs.metrics import LAUNCH
+from leyden.runs.repeat_plan import REPEAT
 
 
 def record_launch(directory: Path, command: list[str]) -> None:
@@ -26,6 +26,19 @@ def record_launch(directory: Path, command: list[str]) -> None:
     if launches := _launches():
         with replacing(directory / LAUNCH) as part:
             part.write_text(json.dumps({"launches": list(launches), "command": command}), encoding="utf-8")
+
+
+def record_end(directory: Path) -> None:
+    """Record that a run has ended, with the test after it; `leyden repeat` then does not start it again.
+
+    Args:
+        directory: The run's directory. A run that nothing launched records nothing.
+    """
+    file = directory / LAUNCH
+    if file.is_file():
+        record = json.loads(file.read_text(encoding="utf-8"))
+        with replacing(file) as part:
+            part.write_text(json.dumps(record | {"ended": True}), encoding="utf-8")
 
 
 def restarted_run(root: Path, command: list[str]) -> Path | None:
@@ -65,6 +78,8 @@ def _launches() -> dict[str, bool]:
             launch = f"{socket.gethostname()} {os.getppid()}"  # torchrun itself, which survives the restart
         # only the node whose process died counts a restart
         launches[f"torchrun {launch}"] = several_nodes or int(env.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if REPEAT in env:
+        launches[f"repeat {env[REPEAT]}"] = True
     return launches
 
 

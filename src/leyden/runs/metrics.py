@@ -1,9 +1,14 @@
-"""Read a run's directory without torch: its title, kind and metrics."""
+"""Read a run's directory without torch: its title, kind, end and metrics."""
 
 import csv
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+LAUNCH = "launch.json"  # see leyden.runs.launches
+CHECKPOINT = "trainer.callbacks.ModelCheckpoint"  # options of the callback that saves best.ckpt
 
 
 def run_title(directory: Path) -> str:
@@ -14,6 +19,14 @@ def run_title(directory: Path) -> str:
 def is_evaluation(directory: Path) -> bool:
     """Return whether a directory is one of `leyden validate`, `test` or `predict`, by its name."""
     return re.search(r"_(validate|test|predict)(-\d+)?$", directory.name) is not None
+
+
+def has_ended(run: Path) -> bool:
+    """Return whether a run that `leyden repeat` or another launcher started has ended, with all that follows it."""
+    try:
+        return bool(json.loads((run / LAUNCH).read_text(encoding="utf-8")).get("ended"))
+    except (OSError, ValueError):  # nothing launched it, or a kill left no whole file
+        return False
 
 
 def read_rows(file: Path) -> dict[int, dict[str, float]]:
@@ -72,3 +85,21 @@ def best_scores(checkpoint: Any, directory: Path) -> dict[str, float]:
     best, monitor, file = float(checkpoint.best_model_score), str(checkpoint.monitor), directory / "metrics.csv"
     rows = read_rows(file).values() if file.exists() else ()
     return next((row for row in rows if row.get(monitor) == best), {monitor: best})
+
+
+def final_scores(run: Path, options: Mapping[str, Any]) -> dict[str, float]:
+    """Return a run's validation scores in the epoch of its best checkpoint, that `epoch`, and its test scores.
+
+    Args:
+        run: The run's directory.
+        options: Its flat configuration, with lists split; see `leyden.runs.flat_config.flat`.
+    """
+    monitor = options.get(f"{CHECKPOINT}.monitor", "val/loss")
+    best_of = max if options.get(f"{CHECKPOINT}.mode", "min") == "max" else min
+    rows = read_rows(run / "metrics.csv").values()
+    candidates = [row for row in rows if monitor in row]
+    best = best_of(candidates, key=lambda row: row[monitor]) if candidates else {}
+    found = {name: best[name] for name in sorted(best) if name == "epoch" or name.startswith("val")}
+    for row in rows:
+        found |= {name: row[name] for name in sorted(row) if name.startswith("test")}
+    return found
