@@ -95,3 +95,24 @@ def test_weights_are_8_bits_with_a_scale_for_each_channel_and_pixels_stay_exact(
         assert scale.size > 1
     first = next(i for i, node in enumerate(graph.node) if node.op_type == "QuantizeLinear")
     assert [node.op_type for node in graph.node[:first]].count("Div") == 2  # by 255, and by the standard deviation
+
+
+def test_attention_keeps_its_products_and_normalisations_in_float(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store("leyden.models.attention.AttentionClassifier", COLOURED)
+    file = export_onnx(leyden.load("model.ckpt"))
+    images = blocks(LABELS[:40], (3, 32, 32), seed=0)
+    quantize(file, Path("int8.onnx"), [images])
+    graph = onnx.load("int8.onnx").graph
+    rounded = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    outputs = {kind: {node.output[0] for node in graph.node if node.op_type == kind} for kind in ("Softmax", "Gemm")}
+    assert outputs["Gemm"] <= rounded
+    assert not outputs["Softmax"] & rounded
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    assert norms
+    assert all(node.input[1] in weights for node in norms)
+    assert file.stat().st_size > 2.2 * Path("int8.onnx").stat().st_size
+    assert np.abs(answers(file, images) - answers(Path("int8.onnx"), images)).max() < 0.05

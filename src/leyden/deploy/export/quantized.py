@@ -11,6 +11,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+BETWEEN = ("Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool")  # what joins them in 8 bits
+VIEWS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 
 
 class Batches(CalibrationDataReader):  # type: ignore[misc]  # the package has no types
@@ -34,10 +36,10 @@ class Batches(CalibrationDataReader):  # type: ignore[misc]  # the package has n
 def quantize(onnx_file: Path, output: Path, batches: Iterable[np.ndarray[Any, Any]]) -> None:
     """Quantise the weights and activations of a file to 8 bits, with pairs of QuantizeLinear and DequantizeLinear.
 
-    Weights get a scale for each output channel, activations the range of their values in the calibration. What comes
-    before the first layer with weights, the scaling and resizing of raw pixels, and every softmax stay in float32:
-    their 8-bit steps would cost accuracy and save no weight. Recurrent layers stay in float32 too. Input, output and
-    metadata are those of `onnx_file`.
+    Weights get a scale for each output channel, activations the range of their values in the calibration. Only
+    convolutions, dense layers and what joins them are quantised. What comes before the first of them, the scaling and
+    resizing of raw pixels, stays in float32, and so do softmax, layer normalisation and recurrent layers: their 8-bit
+    steps would cost accuracy and save no weight. Input, output and metadata are those of `onnx_file`.
 
     Args:
         onnx_file: The file, as `leyden export` writes it.
@@ -58,6 +60,7 @@ def quantize(onnx_file: Path, output: Path, batches: Iterable[np.ndarray[Any, An
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=True,  # 7 bits: sums of two products of 8 bits overflow on x86 processors without VNNI
+            op_types_to_quantize=[*WEIGHTED, *BETWEEN, *VIEWS],
             nodes_to_exclude=float_nodes(graph),
         )
     model = onnx.load(output)
@@ -68,6 +71,12 @@ def quantize(onnx_file: Path, output: Path, batches: Iterable[np.ndarray[Any, An
 
 
 def float_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes that are not quantised: those before the first weights, and each softmax."""
+    """Return the names of the nodes to leave in float32: those before the first weights, and products without weights.
+
+    Attention multiplies activations with each other. The option MatMulConstBOnly, which is meant for that, has no
+    effect on QuantizeLinear pairs in onnxruntime 1.31.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
     first = next((i for i, node in enumerate(graph.node) if node.op_type in WEIGHTED), 0)
-    return [node.name for i, node in enumerate(graph.node) if i < first or node.op_type == "Softmax"]
+    products = {node.name for node in graph.node if node.op_type == "MatMul" and not constants & {*node.input}}
+    return [node.name for i, node in enumerate(graph.node) if i < first or node.name in products]
