@@ -26,6 +26,9 @@ from ..stored import CLUSTERS, DIGITS, FUNCTION, GREY, pixels, store
 EXPORT = ["export", "--ckpt_path", "model.ckpt"]
 LINEAR = "leyden.models.linear_regression.LinearRegression"
 
+IMAGE_GPT = "leyden.models.image_gpt.ImageGPT"
+SMALL_GPT = {"input_shape": [1, 8, 8], "num_classes": 10, "embed_dim": 16, "num_layers": 2, "num_heads": 2}
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +148,19 @@ def test_int8_is_written_beside_it_and_compared() -> None:
     assert second["size"] < first["size"]
 
 
+def test_the_decoder_of_an_image_gpt_is_written(capfd: pytest.CaptureFixture[str]) -> None:
+    store(IMAGE_GPT, SMALL_GPT, DIGITS | {"init_args": {"size": 8}})
+    assert main([*EXPORT, "--output", "out", "--license", "MIT"]) == 0
+    metadata = onnxruntime.InferenceSession("out/decoder.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["license"] == "MIT"
+    assert json.loads(metadata["class_names"]) == [str(i) for i in range(10)]
+    (figures,) = json.loads(Path("out/export.json").read_text())["files"]
+    assert figures["differences"]["logits"] < 1e-4
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[1].startswith("decoder.onnx  ")
+
+
 class Different(nn.Module):
     """Answers differently in a file."""
 
@@ -189,6 +205,9 @@ REFUSED: dict[str, Callable[[], list[str]]] = {
         "--int8", class_path=LINEAR, arguments={"input_shape": [10], "out_features": 1}, data=FUNCTION
     ),
     "has no option `--formt`; did you mean `format`?": with_options("--formt=onnx"),
+    "an ImageGPT is exported as the ONNX file of its decoder": with_options(
+        "--format", "pt2", class_path=IMAGE_GPT, arguments=SMALL_GPT, data=DIGITS | {"init_args": {"size": 8}}
+    ),
     "takes no --config": with_options("--config", "a.yaml"),
     "--samples is 0": with_options("--samples", "0"),
     "the checkpoint names no data": with_options(data=None),

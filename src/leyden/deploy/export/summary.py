@@ -1,8 +1,10 @@
 """The printed table of `leyden export`, and export.json."""
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from leyden.deploy.export.read_back import BATCH_SIZES, INT8_LOSS, TOLERANCE, ReadBack
 from leyden.durable import replacing
@@ -43,15 +45,21 @@ def size_in_words(size: int) -> str:
     return f"{size / 1e3:,.0f} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"
 
 
-def write_summary(rows: list[ReadBack], metadata: dict[str, str], folder: Path) -> None:
-    """Write all figures to export.json."""
+def write_summary(files: list[dict[str, Any]], metadata: Mapping[str, str], folder: Path) -> None:
+    """Write export.json.
+
+    Args:
+        files: The figures of each file.
+        metadata: What each file says about itself.
+        folder: Where to write it.
+    """
     content = {
-        "files": [read.to_json() for read in rows],
+        "files": files,
         "batch_sizes": BATCH_SIZES,
         "limits": {"difference": TOLERANCE, "int8_points": INT8_LOSS},
         "threads_of_times": 1,
         "versions": {package: version(package) for package in PACKAGES},
-        "metadata": metadata,
+        "metadata": dict(metadata),
     }
     with replacing(folder / FILE) as part:
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
