@@ -287,7 +287,10 @@ def test_help_names_every_experiment_and_overlay() -> None:
 
 
 @pytest.mark.parametrize("words", [["--model.help", "ConvNet"], ["--data.help=MNISTDataModule"]])
-def test_the_help_of_a_class_is_short_enough_to_read(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_a_class_is_short_enough_to_read(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit, match="0"):
         main(["fit", *words])
     text = capsys.readouterr().out
