@@ -35,7 +35,7 @@ else
     )
     [[ -z ${LOCAL_ADDR:-} ]] || rendezvous+=("--local-addr=$LOCAL_ADDR")
     if [[ $is_host == false ]]; then # torchrun itself would print a traceback
-        deadline=$((SECONDS + 50))
+        deadline=$((SECONDS + ${LEYDEN_JOIN_SECONDS:-50}))
         until timeout 5 bash -c ": < /dev/tcp/$MASTER_ADDR/$port" 2> /dev/null; do
             ((SECONDS < deadline)) ||
                 refuse "cannot reach $MASTER_ADDR:$port: is NODE_RANK 0 started, MASTER_ADDR its address, and port $port open?"

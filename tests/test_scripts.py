@@ -78,6 +78,7 @@ def test_a_task_of_a_job_array_is_queued_again_alone_and_goes_on_exactly(script:
     [
         ({"SLURM_NTASKS": "1"}, "SLURM has started 1 tasks, but 2 a node on 1 nodes are 2"),
         ({"SLURM_JOB_NAME": "bash"}, "give srun --job-name=train"),
+        ({"MASTER_ADDR": "192.0.2.1"}, "rank 0 cannot be reached at 192.0.2.1:15007"),  # of TEST-NET-1, RFC 5737
     ],
 )
 def test_a_wrong_setting_is_said_once_with_code_2(env: dict[str, str], said: str) -> None:
