@@ -152,10 +152,11 @@ def test_the_bf16_overlay_computes_in_bfloat16_and_keeps_weights_in_float32(
     assert {weight.dtype for weight in weights} == {torch.float32}
 
 
-def test_the_ddp_overlay_says_in_one_line_where_there_is_no_gpu(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["ddp", "multinode"])
+def test_an_overlay_for_gpus_says_in_one_line_where_there_is_none(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    overlay = str(PROJECT / "configs" / "with" / "ddp.yaml")
+    overlay = str(PROJECT / "configs" / "with" / f"{name}.yaml")
     assert main(["fit", "--config", DIGITS, "--config", overlay]) == 2
     assert "gpu" in capfd.readouterr().err.lower().splitlines()[-1]
 

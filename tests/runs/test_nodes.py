@@ -18,6 +18,7 @@ from ..processes import is_running, result, run_of, wait_for
 
 pytestmark = pytest.mark.slow
 TWO = [*FIT, "--config", str(PROJECT / "configs" / "with" / "ddp_cpu.yaml"), "--data.batch_size=16", *OFTEN]
+TORCHRUN = str(PROJECT / "scripts" / "torchrun.sh")
 
 
 def ip(*words: str) -> None:
@@ -42,9 +43,9 @@ class Node:
         self.env |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "LEYDEN_JOIN_SECONDS": "30"}
         self.output = Path(f"node-{number}.txt")
 
-    def start(self, *words: str, **env: str) -> None:
-        """Begins `scripts/torchrun.sh`."""
-        command = [*self.prefix, str(PROJECT / "scripts" / "torchrun.sh"), *words]
+    def start(self, *words: str, by: tuple[str, ...] = (TORCHRUN,), **env: str) -> None:
+        """Begins `scripts/torchrun.sh`, or what is named instead."""
+        command = [*self.prefix, *by, *words]
         with self.output.open("w") as file:
             self.torchrun = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | self.env | env, start_new_session=True
@@ -94,9 +95,9 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node
             ip("netns", "delete", node.prefix[-1])
 
 
-def start(nodes: list[Node], name: str, **env: str) -> None:
+def start(nodes: list[Node], name: str, *words: str, **env: str) -> None:
     for node in nodes:
-        node.start(*TWO, f"--name={name}", RUN_ID=name, **env)
+        node.start(*TWO, *words, f"--name={name}", RUN_ID=name, **env)
 
 
 def check_end(nodes: list[Node]) -> None:
@@ -129,22 +130,36 @@ def test_two_nodes_train_and_go_on_exactly_when_one_was_killed(nodes: list[Node]
     assert result("killed") == result("whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_either_node_saves_and_ends_both(nodes: list[Node], number: int) -> None:
-    """With restarts, the other node would wait for this one."""
-    for to in range(2):
-        start(nodes, "stopped", MAX_RESTARTS="0")
-        wait_for_training("stopped")
-        workers = [node.worker() for node in nodes]
-        os.kill(nodes[to].torchrun.pid, number)
-        texts = [text for code, text in [node.wait() for node in nodes] if code != 0]
-        assert len(texts) == 2, texts
-        assert "stopped at step" in texts[0], texts[0]
-        assert "error: " not in "".join(texts)
-        assert not any(is_running(worker) for worker in workers)
-    start(nodes, "stopped", MAX_RESTARTS="0")
+def test_two_nodes_that_are_started_by_hand_train(nodes: list[Node]) -> None:
+    overlay = str(PROJECT / "configs" / "with" / "multinode.yaml")
+    on_cpu = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--data.batch_size=16"]
+    for node in nodes:
+        by = (sys.executable, "-m", "leyden")
+        node.start(*FIT, "--config", overlay, *on_cpu, "--name=by_hand", by=by, MASTER_PORT="29400")
     check_end(nodes)
-    start(nodes, "whole")
+    text = nodes[0].output.read_text()
+    assert "node 0 waits at" in text
+    assert "2 processes on 2 nodes; batch 32 = 2 processes x 16" in text
+    assert len(list(run_of("by_hand").parent.iterdir())) == 1
+
+
+def test_a_signal_to_either_node_saves_and_ends_both(nodes: list[Node]) -> None:
+    """With restarts, the other node would wait for this one."""
+    more = ["--trainer.max_epochs=8"]
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        for to in range(2):
+            start(nodes, "stopped", *more, MAX_RESTARTS="0")
+            wait_for_training("stopped")
+            workers = [node.worker() for node in nodes]
+            os.kill(nodes[to].torchrun.pid, number)
+            texts = [text for code, text in [node.wait() for node in nodes] if code != 0]
+            assert len(texts) == 2
+            assert "stopped at step" in texts[0], texts[0]
+            assert "error: " not in "".join(texts)
+            assert not any(is_running(worker) for worker in workers)
+    start(nodes, "stopped", *more, MAX_RESTARTS="0")
+    check_end(nodes)
+    start(nodes, "whole", *more)
     check_end(nodes)
     assert result("stopped") == result("whole")
 
