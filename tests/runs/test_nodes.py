@@ -16,7 +16,7 @@ from leyden import PROJECT
 from ..checkpoints.test_kills import FIT, OFTEN
 from ..processes import is_running, result, run_of, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # up to five starts of two nodes
 TWO = [*FIT, "--config", str(PROJECT / "configs" / "with" / "ddp_cpu.yaml"), "--data.batch_size=16", *OFTEN]
 TORCHRUN = str(PROJECT / "scripts" / "torchrun.sh")
 
@@ -60,11 +60,14 @@ class Node:
         raise AssertionError
 
     def kill(self) -> None:
-        """Ends torchrun and its rank at once, as when a machine is switched off."""
+        """Kills torchrun; its rank ends, too."""
         worker = self.worker()
         self.torchrun.kill()
-        os.kill(worker, signal.SIGKILL)
         self.torchrun.wait()
+        deadline = time.monotonic() + 20
+        while is_running(worker):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
     def wait(self) -> tuple[int, str]:
         """The exit code of torchrun, and what was printed."""
@@ -95,9 +98,9 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node
             ip("netns", "delete", node.prefix[-1])
 
 
-def start(nodes: list[Node], name: str, *words: str, **env: str) -> None:
+def start(nodes: list[Node], name: str, **env: str) -> None:
     for node in nodes:
-        node.start(*TWO, *words, f"--name={name}", RUN_ID=name, **env)
+        node.start(*TWO, f"--name={name}", RUN_ID=name, **env)
 
 
 def check_end(nodes: list[Node]) -> None:
@@ -143,23 +146,22 @@ def test_two_nodes_that_are_started_by_hand_train(nodes: list[Node]) -> None:
     assert len(list(run_of("by_hand").parent.iterdir())) == 1
 
 
-def test_a_signal_to_either_node_saves_and_ends_both(nodes: list[Node]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_either_node_saves_and_ends_both(nodes: list[Node], number: int) -> None:
     """With restarts, the other node would wait for this one."""
-    more = ["--trainer.max_epochs=8"]
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        for to in range(2):
-            start(nodes, "stopped", *more, MAX_RESTARTS="0")
-            wait_for_training("stopped")
-            workers = [node.worker() for node in nodes]
-            os.kill(nodes[to].torchrun.pid, number)
-            texts = [text for code, text in [node.wait() for node in nodes] if code != 0]
-            assert len(texts) == 2
-            assert "stopped at step" in texts[0], texts[0]
-            assert "error: " not in "".join(texts)
-            assert not any(is_running(worker) for worker in workers)
-    start(nodes, "stopped", *more, MAX_RESTARTS="0")
+    for to in range(2):
+        start(nodes, "stopped", MAX_RESTARTS="0")
+        wait_for_training("stopped")
+        workers = [node.worker() for node in nodes]
+        os.kill(nodes[to].torchrun.pid, number)
+        texts = [text for code, text in [node.wait() for node in nodes] if code != 0]
+        assert len(texts) == 2
+        assert "stopped at step" in texts[0], texts[0]
+        assert "error: " not in "".join(texts)
+        assert not any(is_running(worker) for worker in workers)
+    start(nodes, "stopped", MAX_RESTARTS="0")
     check_end(nodes)
-    start(nodes, "whole", *more)
+    start(nodes, "whole")
     check_end(nodes)
     assert result("stopped") == result("whole")
 

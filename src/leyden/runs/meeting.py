@@ -80,13 +80,13 @@ class Meeting:
 
     def _check_own(self, host: str, port: int) -> None:
         """Check that this process can listen at the port, and be reached there by the address that the others have."""
-        with socket.socket() as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                server.bind(("", port))
-            except OSError as error:
-                raise UserError(f"port {port} of this node is taken ({error.strerror}): set MASTER_PORT") from error
-            server.listen()
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        try:
+            server = socket.create_server(("", port), family=family, dualstack_ipv6=both)
+        except OSError as error:
+            raise UserError(f"port {port} of this node is taken ({error.strerror}): set MASTER_PORT") from error
+        with server:
             if reason := _connection_error(host, port):
                 raise UserError(
                     f"rank 0 cannot be reached at {self.place} ({reason}): set MASTER_ADDR to the address of its node, "
