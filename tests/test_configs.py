@@ -32,7 +32,7 @@ QUICK = {  # one of each task and dataset; the others are marked slow
 }
 AUGMENTATIONS = ["random_resized_crop", "color_jitter", "trivial_augment", "random_erasing", "mixup", "cutmix"]
 TRAINED = ["accumulate", "clip", "deterministic", "early_stopping", "ema", "lr_find", "overfit", "swa", "trace"]
-ON_GPU = ["batch_size_find", "ddp", "fp16"]
+ON_GPU = ["batch_size_find", "ddp", "fp16", "multinode"]
 DIGITS = str(PROJECT / "configs" / "convnet_digits.yaml")
 
 

@@ -107,11 +107,14 @@ def scores(name: str) -> list[tuple[str, float]]:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "batch 32 = 2 processes x 16; the learning rate stays 0.02"),
+        (
+            [],
+            "2 processes on 1 node; batch 32 = 2 processes x 16; 10 steps an epoch; the learning rate stays 0.02",
+        ),
         (["--model.class_weights=[1,2,3,4,5,6,7,8,9,10]", "--model.label_smoothing=0.1"], "batch 32 = "),
         (
             ["--trainer.gradient_clip_val=0.2", "--trainer.accumulate_grad_batches=2"],
-            "batch 64 = 2 processes x 16 x 2 accumulated; the learning rate stays 0.02",
+            "batch 64 = 2 processes x 16 x 2 accumulated; 5 steps an epoch; the learning rate stays 0.02",
         ),
     ],
     ids=["batch-norm", "a weighted loss", "clipping and accumulation"],

@@ -67,6 +67,23 @@ def test_before_training_ctrl_c_ends_with_130_and_no_traceback(leyden: Server) -
     assert "Traceback" not in text
 
 
+def test_sigusr1_without_slurm_saves_and_ends(leyden: Server) -> None:
+    code, text = leyden.run(*FIT, at=("on_before_backward", 4, signal.SIGUSR1), env={"SLURM_JOB_ID": ""})
+    assert code == 138
+    assert "stopped at step 4, saved; go on with" in text
+
+
+def test_a_job_that_cannot_be_queued_again_says_so(leyden: Server, tmp_path: Path) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'slurm_requeue: access denied' >&2\nexit 1\n")
+    scontrol.chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    code, text = leyden.run(*FIT, at=("on_before_backward", 4, signal.SIGUSR1), env=job)
+    assert code == 1
+    assert "stopped at step 4, saved" in text
+    assert text.endswith("error: not queued again: `scontrol requeue 7` failed (slurm_requeue: access denied)\n")
+
+
 @pytest.mark.slow
 def test_a_slurm_job_is_queued_again_once_and_goes_on(
     leyden: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

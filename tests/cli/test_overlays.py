@@ -17,7 +17,9 @@ CONTRADICTIONS = {
     ("batch_size_find", "ddp_cpu"): "trainer.accelerator",
     ("cutmix", "mixup"): "data.mix",
     ("ddp", "ddp_cpu"): "trainer.accelerator",
+    ("ddp", "multinode"): "trainer.strategy.timeout",
     ("ddp_cpu", "fp16"): "trainer.accelerator",
+    ("ddp_cpu", "multinode"): "trainer.accelerator",
     ("profile", "trace"): "trainer.profiler",
 }
 

@@ -9,7 +9,7 @@ from torch.distributed import TCPStore
 
 from leyden.cli.main import main
 from leyden.errors import UserError
-from leyden.runs.launches import record_launch, renew_store, restarted_run
+from leyden.runs.launches import record_launch, renew_store, restarted_run, slurm_job
 from leyden.runs.metrics import has_ended
 
 from ..checkpoints.test_write_paths import SHORT
@@ -46,6 +46,21 @@ def test_a_run_that_is_started_again_is_found_by_its_launch_and_command(
     (run / "checkpoints" / "last.ckpt").unlink()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert restarted_run(tmp_path, ["fit"]) is None  # it begins anew
+
+
+def test_a_task_of_a_job_array_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slurm_job() is None
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # of the first task and of the whole array
+    assert slurm_job() == "7"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    assert slurm_job() == "7_0"
+    run = checkpoint(tmp_path, "a", "2026-01-01_00-00-00", "last").parents[1]
+    record_launch(run, ["fit"])
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert restarted_run(tmp_path, ["fit"]) == run
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert restarted_run(tmp_path, ["fit"]) is None
 
 
 def test_a_job_that_is_queued_again_passes_over_the_command_that_it_has_finished(

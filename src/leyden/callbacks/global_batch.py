@@ -1,4 +1,6 @@
-"""The number of samples in an optimizer step, if it is not `batch_size`."""
+"""The number of processes, and of samples in an optimizer step, if it is not `batch_size`."""
+
+import math
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -18,8 +20,8 @@ class GlobalBatch(Callback):
     """Print the number of samples in an optimizer step if it spans several processes or batches.
 
     `batch_size` is per process, and the learning rate is not scaled:
-    `batch 256 = 2 processes x 32 x 4 accumulated; the learning rate stays 0.02`. The line is printed when training
-    starts, and again in an epoch with another number of accumulated batches.
+    `2 processes on 1 node; batch 256 = 2 processes x 32 x 4 accumulated; 40 steps an epoch; the learning rate stays
+    0.02`. The line is printed when training starts, and again in an epoch with another number of accumulated batches.
     """
 
     def __init__(self) -> None:
@@ -36,15 +38,23 @@ class GlobalBatch(Callback):
     def _print_line(self, trainer: Trainer) -> None:
         processes = (trainer.distributed_sampler_kwargs or {}).get("num_replicas", 1)
         accumulated = trainer.accumulate_grad_batches
-        size = getattr(trainer.train_dataloader, "batch_size", None)  # not every loader has one
-        if size is None or processes * accumulated == 1 or not trainer.is_global_zero:
+        if max(processes, trainer.world_size) * accumulated == 1 or not trainer.is_global_zero:
             return
-        factors = [f"{processes} processes"] * (processes > 1) + [str(size)]
-        factors += [f"{accumulated} accumulated"] * (accumulated > 1)
-        line = f"batch {processes * size * accumulated} = {' x '.join(factors)}"
+        parts, nodes = [], f"{trainer.num_nodes} node{'s' * (trainer.num_nodes > 1)}"
+        if trainer.world_size > 1:
+            parts.append(f"{trainer.world_size} processes on {nodes}")
+        size = getattr(trainer.train_dataloader, "batch_size", None)  # not every loader has one
+        if size is not None:
+            factors = [f"{processes} processes"] * (processes > 1) + [str(size)]
+            factors += [f"{accumulated} accumulated"] * (accumulated > 1)
+            parts.append(f"batch {processes * size * accumulated} = {' x '.join(factors)}")
+        if math.isfinite(trainer.num_training_batches):
+            steps = math.ceil(trainer.num_training_batches / accumulated)
+            parts.append(f"{steps} step{'s' * (steps > 1)} an epoch")
         rates = {optimizer.defaults.get("lr") for optimizer in trainer.optimizers}
         if len(rates) == 1 and None not in rates:
-            line += f"; the learning rate stays {rates.pop():g}"
+            parts.append(f"the learning rate stays {rates.pop():g}")
+        line = "; ".join(parts)
         if line != self._printed:
             print(line, flush=True)
             self._printed = line

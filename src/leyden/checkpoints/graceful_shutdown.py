@@ -1,6 +1,5 @@
 """End a run on a signal with its work saved, and after an exception with no process left."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -14,13 +13,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.errors import RunError, UserError
 from leyden.runs.directory import LAST, run_directory
+from leyden.runs.launches import slurm_job
 
 
 class GracefulShutdown(Callback):
-    """On SIGTERM and SIGINT save and end the run, with exit codes 143 and 130; a second signal stops at once.
+    """On SIGTERM, SIGINT and SIGUSR1 save and end the run, with exit codes 143, 130 and 138; a second one kills it.
 
-    A job under SLURM that gets SIGUSR1 (`sbatch --signal=USR1@60`) saves and requeues itself; started again, it resumes
-    from there. An exception says how to resume, and kills the other ranks.
+    The signal may go to any rank: all of them end. A job under SLURM that gets SIGUSR1 (`sbatch --signal=USR1@60`)
+    requeues itself, in a job array only its own task; started again, it resumes from there. An exception says how to
+    resume, and kills the other ranks.
 
     Args:
         last_checkpoint: What saves. It must come before this callback in the Trainer's list.
@@ -38,15 +39,17 @@ class GracefulShutdown(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's signal handlers, which would end the run without saving it."""
-        numbers = [signal.SIGTERM, signal.SIGINT] + [signal.SIGUSR1] * ("SLURM_JOB_ID" in os.environ)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
         self._handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.last_checkpoint.stop_agreed:  # this rank is ending; torchrun signals it as soon as another has ended
+            return
         if self.signal:  # a second signal stops at once
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.signal = number
-        self.last_checkpoint.request_stop()
+        self.last_checkpoint.request_stop(number)
         print(f"{signal.Signals(number).name}: saving between two batches; once more to stop at once", file=sys.stderr)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +83,7 @@ class GracefulShutdown(Callback):
             signal.signal(number, handler)
 
     def _stop(self, trainer: Trainer) -> None:
-        number = self.signal or signal.SIGTERM  # only another rank has received one
+        number = self.last_checkpoint.stop_agreed or self.signal
         if trainer.is_global_zero:
             run = self.last_checkpoint.directory.parent
             resume = f"saved; go on with: leyden fit --ckpt_path {shlex.quote(str(run))}"
@@ -89,10 +92,23 @@ class GracefulShutdown(Callback):
                 f"stopped at step {trainer.global_step}, {resume if _has_saved(run) else 'nothing is saved'}",
                 file=sys.stderr,
             )
-            if number == signal.SIGUSR1:
-                subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
-        # Lightning's launcher kills the main process when another rank ends with a code other than 0
-        raise SystemExit(128 + number if trainer.is_global_zero else 0)
+            if number == signal.SIGUSR1 and (job := slurm_job()):
+                _requeue(job)
+        if self.last_checkpoint.stop_agreed:  # as srun and torchrun kill the other ranks when one has ended
+            trainer.strategy.barrier()
+        # Lightning's launcher kills the main process when a rank that it has started ends with a code other than 0;
+        # torchrun would wait for a node whose ranks end with 0 while those of another node end with a signal's code
+        is_child = trainer.strategy.launcher is not None and trainer.local_rank > 0
+        raise SystemExit(0 if is_child else 128 + number)
+
+
+def _requeue(job: str) -> None:
+    command = ["scontrol", "requeue", job]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip()
+        raise RunError(f"not queued again: `{shlex.join(command)}` failed ({reason})") from error
 
 
 def _has_saved(run: Path) -> bool:

@@ -15,7 +15,8 @@ from leyden.runs.directory import LAST, run_directory
 from leyden.runs.metrics_logger import MetricsLogger
 
 STEPS_BETWEEN_AGREEMENTS = 16  # of several ranks: a collective per step would make a GPU wait
-CONTINUE, SAVE, STOP = range(3)  # what a rank asks for before a batch; all ranks do the greatest
+CONTINUE, SAVE, STOP = range(3)  # what a rank asks for before a batch; all ranks do the greatest. STOP + a signal's
+# number is the greater for SIGTERM than for SIGUSR1: a job that is to end is not queued again
 
 
 class LastCheckpoint(Callback):
@@ -43,14 +44,18 @@ class LastCheckpoint(Callback):
         self.train_time_interval = math.inf if train_time_interval is None else train_time_interval.total_seconds()
         self.min_interval = min_interval.total_seconds()
         self.saved_step = 0
-        self.stop_agreed = False  # on all ranks, after the last save
+        self.stop_agreed = 0  # the signal for which all ranks stop, after the last save
         self._saved_time = 0.0
-        self._stop_requested = False
+        self._stop_requested = 0  # the signal that this rank has received
         self._finished = False
 
-    def request_stop(self) -> None:
-        """Ask all ranks to save at the next moment at which a run can resume, and then to set `stop_agreed`."""
-        self._stop_requested = True
+    def request_stop(self, number: int) -> None:
+        """Ask all ranks to save at the next moment at which a run can resume, and then to set `stop_agreed`.
+
+        Args:
+            number: The signal that asks for it.
+        """
+        self._stop_requested = number
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the directory."""
@@ -117,7 +122,7 @@ class LastCheckpoint(Callback):
 
     def _agree(self, trainer: Trainer, due: bool) -> int:
         """Return the greatest action that any rank asks for, as all must save and stop together (a collective)."""
-        action = STOP if self._stop_requested else SAVE if due else CONTINUE
+        action = STOP + self._stop_requested if self._stop_requested else SAVE if due else CONTINUE
         if trainer.world_size > 1:
             requested = torch.tensor(action, device=trainer.strategy.root_device)
             action = int(trainer.strategy.reduce(requested, reduce_op="max"))
@@ -131,8 +136,8 @@ class LastCheckpoint(Callback):
             counts.ready -= 1
         if trainer.global_step > self.saved_step:
             self._save(trainer)
-        if action == STOP:  # the batch will not run: leave it uncounted for what others save as the run ends
-            self.stop_agreed = True
+        if action > STOP:  # the batch will not run: leave it uncounted for what others save as the run ends
+            self.stop_agreed = action - STOP
             return
         for counts in (progress.current, progress.total):
             counts.ready += 1

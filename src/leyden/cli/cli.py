@@ -16,8 +16,8 @@ from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.checkpoints.resume import check_weights_fit
 from leyden.checkpoints.resumed_schedule import Choice, check_schedule_end
 from leyden.cli.arguments import read_arguments
-from leyden.cli.check_hardware import announce_nodes
 from leyden.cli.check_model import check_layers, check_model_fits_data, check_sizes
+from leyden.cli.check_ranks import compare_data, meet
 from leyden.cli.class_list import class_list, import_classes
 from leyden.cli.compatibility import check_parts
 from leyden.cli.constructor import NO_DATA, Constructor
@@ -139,7 +139,9 @@ class CLI(LightningCLI):
         config = self.config_init[self.run.subcommand]
         callbacks = callbacks_of(self.run, config.trainer, config.checkpoint, config.lr_scheduler)
         make = partial(super().instantiate_trainer, callbacks=callbacks, **kwargs)
-        return make_trainer(make, self.run, config.trainer)
+        trainer = make_trainer(make, self.run, config.trainer)
+        self.meeting = meet(trainer, self.run, (self.model, self.datamodule))
+        return trainer
 
     def before_fit(self) -> None:
         """Refuse what could not train to its end."""
@@ -156,7 +158,7 @@ class CLI(LightningCLI):
             self.model.load_initial_weights()
         check_fit(self.trainer, self.model, self.datamodule, run.directory)
         make_resumable(self.model, self.datamodule, config.trainer.use_distributed_sampler is not False)
-        announce_nodes(self.trainer)
+        compare_data(self.meeting, self.datamodule)
 
     def before_validate(self) -> None:
         """Refuse to evaluate zero batches."""
@@ -166,7 +168,6 @@ class CLI(LightningCLI):
         check_evaluation(self.trainer, self.model, self.datamodule, split)
         check_model_fits_data(self.model, self.datamodule)
         self._name_checkpoint()
-        announce_nodes(self.trainer)
 
     before_test = before_validate
 

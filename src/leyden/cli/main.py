@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch.distributed
+from lightning.pytorch.utilities import rank_zero_only
 
 from leyden.cli.cli import CLI
 from leyden.cli.console import quieten_lightning, shorter_help
@@ -18,6 +21,8 @@ from leyden.lightning_internals import send_worker_errors
 from leyden.runs.directory import leave_run
 from leyden.runs.wandb_start import finish_tracking
 from leyden.security import check_command, check_environment
+
+SECONDS_FOR_RANK_ZERO = 10
 
 
 def main(args: list[str]) -> int:
@@ -60,8 +65,14 @@ def main(args: list[str]) -> int:
         fault = without_traceback(error) if isinstance(error, (UserError, RunError)) else known_fault(error)
         if fault is None:
             raise
-        print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
         code = 2 if isinstance(fault, UserError) else 1
+        rank = rank_zero_only.rank  # type: ignore[attr-defined]
+        where = f"rank {rank} on {socket.gethostname()}: " if rank else ""
+        if rank and code == 2:
+            # a mistake is that of all ranks, as a rule: when rank 0 has said so, what has started this one kills it
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(SECONDS_FOR_RANK_ZERO)
+        print(f"error: {where}{' '.join(str(fault).split())}", file=sys.stderr)
     finally:
         finish_tracking(code)
         leave_run(refused=code == 2)

@@ -25,10 +25,10 @@ def check_overlays(configs: list[str]) -> None:
     except yaml.YAMLError:
         return  # which the parser explains
     for (one, options), (other, others) in combinations(overlays, 2):
-        for name in options.keys() & others.keys():
-            if options[name] != others[name]:
+        for name, value in options.items():
+            if others.get(name, value) != value:
                 raise UserError(
-                    f"the overlays {one} and {other} both set {name}, to {options[name]} and {others[name]}: leave "
+                    f"the overlays {one} and {other} both set {name}, to {value} and {others[name]}: leave "
                     "one of them out"
                 )
 

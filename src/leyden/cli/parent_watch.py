@@ -10,12 +10,13 @@ INTERVAL = 1.0  # seconds between two checks
 
 
 def end_with_parent() -> None:
-    """Watch from now on, on local rank 1 and higher, whether the process that started this one still runs.
+    """Watch from now on, on a rank that another process has started, whether that one still runs.
 
-    That is rank 0, torchrun or SLURM. Without it this process would wait in the next rendezvous or collective until a
-    timeout of some minutes. A thread can watch meanwhile, as these calls release the interpreter's lock.
+    That is rank 0, or torchrun, which starts local rank 0 too. Without it this process would wait in the next
+    rendezvous or collective until a timeout of some minutes. A thread can watch meanwhile, as these calls release the
+    interpreter's lock.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0 and "TORCHELASTIC_RUN_ID" not in os.environ:
         os.environ[MAIN_PROCESS] = str(os.getpid())
         return
     # rank 0 may be gone by now; for torchrun, only its process id at the start is known

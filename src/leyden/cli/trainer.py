@@ -25,6 +25,7 @@ from leyden.checkpoints.last_checkpoint import LastCheckpoint
 from leyden.checkpoints.resumed_optimizer import ChangedOptimizer, StateMemoryFormat
 from leyden.checkpoints.resumed_schedule import Choice, ResumedPlateau, ResumedSchedule
 from leyden.cli.check_hardware import check_hardware
+from leyden.cli.check_launch import check_processes, check_started
 from leyden.cli.compatibility import check_options
 from leyden.cli.run import Run, as_list
 from leyden.errors import UserError
@@ -100,6 +101,7 @@ def make_trainer(make: Callable[..., Trainer], run: Run, options: Namespace) -> 
     """
     plugins = as_list(options.plugins or [])
     check_options(options, plugins)
+    check_started()
     plugins = [*plugins, SafeCheckpointIO(), *([SyncBatchNorm()] if options.sync_batchnorm else [])]
     renew_store()
     try:
@@ -111,5 +113,6 @@ def make_trainer(make: Callable[..., Trainer], run: Run, options: Namespace) -> 
         if "more than one stateful callback" not in str(error):
             raise
         raise UserError(f"two callbacks do the same, as with two ModelCheckpoints of one score: {error}") from error
+    check_processes(trainer)
     check_hardware(trainer, options.precision)
     return trainer

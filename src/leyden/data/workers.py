@@ -11,9 +11,9 @@ from leyden.errors import RunError, UserError
 
 
 def start_worker(user_function: Callable[[int], None] | None, worker_id: int) -> None:
-    """Ignore Ctrl-C and SIGTERM in a worker, which reach a whole group of processes: the run ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore signals in a worker, as terminals and SLURM send them to a whole group: the run ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     if user_function is not None:
         user_function(worker_id)
 

@@ -62,11 +62,22 @@ def restarted_run(root: Path, command: list[str]) -> Path | None:
     return None
 
 
+def slurm_job() -> str | None:
+    """Return the id of this job of SLURM as `scontrol` takes it, None without SLURM.
+
+    A task of a job array is `ARRAY_TASK`: the id of its first task is that of the array too, which stands for all.
+    """
+    env = os.environ
+    if "SLURM_ARRAY_TASK_ID" in env:
+        return f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
+    return env.get("SLURM_JOB_ID")
+
+
 def _launches() -> dict[str, bool]:
     """Return what launched this process, SLURM or torchrun or both, and whether each may have restarted it."""
     env, launches = os.environ, {}
-    if "SLURM_JOB_ID" in env:
-        launches[f"slurm {env['SLURM_JOB_ID']}"] = int(env.get("SLURM_RESTART_COUNT", 0)) > 0
+    if job := slurm_job():
+        launches[f"slurm {job}"] = int(env.get("SLURM_RESTART_COUNT", 0)) > 0
     if "TORCHELASTIC_RUN_ID" in env:
         launch, several_nodes = env["TORCHELASTIC_RUN_ID"], int(env.get("GROUP_WORLD_SIZE", 1)) > 1
         if launch == "none":  # torchrun was given neither --rdzv-id nor --standalone
