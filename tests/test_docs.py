@@ -30,12 +30,14 @@ from .data.pictures import make_folder
 README = PROJECT / "README.md"
 PAGES = [README, PROJECT / "SECURITY.md", PROJECT / "data" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = (
+SLOW = (  # their commands have tests of their own
     "configuration.md",
     "compatibility.md",
+    "data.md",
     "deployment.md",
+    "reliability.md",
     "tracking.md",
-)  # their commands have tests of their own
+)
 MARK = re.compile(
     r"<!-- (?:not run: (?:needs (?:an account|a GPU|a network)|takes minutes|starts a server)|run by (.*)) -->"
 )

@@ -60,6 +60,7 @@ def changes(first: Iterable[str], then: Iterable[str]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_importing_every_module_changes_nothing_outside_it() -> None:
     _, others = changes(["torch"], MODULES)
     libraries = [name for name in others if "." not in name or name.startswith(("lightning.", "torch.distributed"))]

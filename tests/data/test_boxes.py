@@ -49,6 +49,7 @@ def test_the_dtype_is_kept(transform: RandomResizedCrop | RandomErasing, dtype: 
     assert transform(images((5, 3, 20, 31), dtype)).dtype == dtype
 
 
+@pytest.mark.slow
 def test_the_area_of_a_box_is_uniform_its_ratio_log_uniform_and_its_place_uniform() -> None:
     x = torch.zeros(20_000, 1, 200, 200)
     top, left, height, width = draw_boxes(x, (0.02, 0.33), (0.3, 3.3)).double().T

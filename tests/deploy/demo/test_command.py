@@ -13,7 +13,7 @@ from leyden.deploy.demo.examples import Examples
 from leyden.deploy.demo.page import Answers
 from leyden.errors import UserError
 
-from ..export.onnx_files import write_onnx
+from ..export.onnx_files import export_onnx
 from ..stored import CLUSTERS, DIGITS, FUNCTION, GREY, pixels, store
 
 CKPT = ["--ckpt_path", "model.ckpt"]
@@ -136,7 +136,7 @@ def test_digits_are_drawn_light_on_dark_and_their_examples_are_shown() -> None:
 
 def test_an_onnx_file_is_shown_in_place_of_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     store(arguments=GREY, data=DIGITS)
-    write_onnx(load("model.ckpt"), Path("model.onnx"))
+    export_onnx(load("model.ckpt")).rename("model.onnx")
     config = str(make_page("model.onnx").config)
     assert capsys.readouterr().out.endswith("no test images  the file does not name its data\n")
     assert "<h1>model.onnx</h1>" in config

@@ -99,9 +99,9 @@ def test_the_file_says_what_the_loop_needs_and_nothing_of_this_machine() -> None
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"num_samples": 3},
+        pytest.param({"num_samples": 3}, marks=pytest.mark.slow),
         {"num_samples": 2, "temperature": 0.7, "top_k": 5, "sample_seed": 9},
-        {"num_samples": 2, "input_shape": (3, 8, 8), "pool": 2, "levels": 5},
+        pytest.param({"num_samples": 2, "input_shape": (3, 8, 8), "pool": 2, "levels": 5}, marks=pytest.mark.slow),
     ],
 )
 def test_the_documented_loop_draws_the_images_of_the_model(arguments: dict[str, Any]) -> None:

@@ -97,6 +97,7 @@ def test_weights_are_8_bits_with_a_scale_for_each_channel_and_pixels_stay_exact(
     assert [node.op_type for node in graph.node[:first]].count("Div") == 2  # by 255, and by the standard deviation
 
 
+@pytest.mark.slow
 def test_attention_keeps_its_products_and_normalisations_in_float(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
