@@ -40,8 +40,9 @@ format: $(INSTALLED)  ## fix what ruff can fix
 results: $(INSTALLED)  ## train what has no result yet on the real data and write the results (hours; goes on if stopped)
 	$(BIN)/python benchmarks/results.py
 
-bench: $(INSTALLED)  ## measure speed, memory and start-up and write docs/benchmarks.md (35 minutes)
+bench: $(INSTALLED)  ## measure speed, memory, start-up and exported files and write docs/benchmarks*.md (an hour)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/export.py
 
 clean:  ## remove the environment and the tools' caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
