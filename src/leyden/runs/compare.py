@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 from leyden.errors import UserError
 from leyden.runs.curves import draw_curves
+from leyden.runs.directory import RUNS, short_path
+from leyden.runs.evaluations import PREDICTIONS, count_looks, prediction_lines
 from leyden.runs.flat_config import different_options
+from leyden.runs.groups import Group, difference_lines, group_runs
 from leyden.runs.metrics import final_scores, read_rows, run_title
 from leyden.runs.stored_config import read_configs
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -95,6 +99,36 @@ def as_rows(titles: list[str], rows: dict[str, list[str]], found: list[dict[str,
     return table
 
 
+def show_table(titles: list[str], rows: dict[str, list[str]], found: list[dict[str, str]], console: "Console") -> None:
+    """Print a table with a column for each title, or with a row, if the columns do not fit."""
+    from rich.console import Console
+
+    table = as_columns(titles, rows, found)
+    if Console(width=sys.maxsize).measure(table).maximum > console.width:
+        table = as_rows(titles, rows, found)
+    console.print(table)
+
+
+def show_groups(groups: list[Group], console: "Console") -> None:
+    """Print a table of groups of runs, and how each differs from the first."""
+    rows = differences([group.config for group in groups])
+    titles = [group.title for group in groups]
+    show_table(titles, rows, [group.cells() for group in groups], console)
+    labels = labels_of(rows, titles)
+    for group, label in zip(groups[1:], labels[1:], strict=True):
+        for line in difference_lines(group, groups[0], f"{label} - {labels[0]}"):
+            print(line)
+
+
+def show_looks(configs: dict[Path, dict[str, str]]) -> None:
+    """Print how often the test split of these runs was scored: a choice made by it makes the best score too good."""
+    for data in dict.fromkeys(config["data"] for config in configs.values() if "data" in config):
+        root = next(iter(configs)).parents[1]
+        root = next((folder for folder in next(iter(configs)).parents if folder.name == RUNS), root)
+        if (count := count_looks(root, data)) > 1:
+            print(f"the test split of {data} was scored {count:,} times in {short_path(root)}: choose by val/ scores")
+
+
 def main(args: list[str]) -> int:
     """Print the table, draw the picture and return the exit code.
 
@@ -107,20 +141,24 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     from rich.console import Console
 
+    runs = [path.absolute() for path in options.runs]
     try:
-        configs = read_configs([path.absolute() for path in options.runs])
+        if all((run / PREDICTIONS).is_file() for run in runs):
+            print("\n".join(prediction_lines(runs)))
+            return 0
+        configs = read_configs(runs)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     runs = list(configs)
     rows = differences(list(configs.values()))
-    found = [scores(run, config) for run, config in configs.items()]
     titles = [run_title(run) for run in runs]
-    console = Console()
-    table = as_columns(titles, rows, found)
-    if Console(width=sys.maxsize).measure(table).maximum > console.width:
-        table = as_rows(titles, rows, found)
-    console.print(table)
+    groups = group_runs(configs)
+    if len(groups) < len(runs):
+        show_groups(groups, Console())
+    else:
+        show_table(titles, rows, [scores(run, config) for run, config in configs.items()], Console())
+    show_looks(configs)
     try:
         drawn = draw_curves(options.output, runs, labels_of(rows, titles))
     except OSError as error:
