@@ -10,6 +10,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from leyden.cli import check_ranks
 from leyden.cli.check_ranks import compare_data, meet
 from leyden.data.synthetic import SyntheticClustersDataModule
+from leyden.errors import UserError
 from leyden.runs.meeting import Facts
 
 RUN: Any = SimpleNamespace(
@@ -55,6 +56,12 @@ def test_all_tasks_of_slurm_meet_and_one_process_of_each_node_that_is_started_by
     for environment, rank, count in ((SLURMEnvironment(), 4, 8), (LightningEnvironment(), 1, 2)):
         meeting: Any = meet(trainer(environment, **numbers), RUN, ())
         assert meeting.args[:3] == (("node0", 29400), rank, count)
+
+
+def test_a_time_to_wait_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEYDEN_JOIN_SECONDS", "a minute")
+    with pytest.raises(UserError, match="LEYDEN_JOIN_SECONDS is a minute, but must be a number of seconds"):
+        meet(trainer(SLURMEnvironment(), node_rank=0, num_nodes=1, global_rank=1, world_size=2, local_rank=1), RUN, ())
 
 
 def test_versions_code_options_checkpoint_and_data_are_compared(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from leyden.cli.check_hardware import announce_nodes
 from leyden.cli.run import Run
 from leyden.data.array_dataset import ArrayDataset
 from leyden.data.checksum import checksum
+from leyden.errors import UserError
 from leyden.lightning_internals import rendezvous_timeout
 from leyden.runs.flat_config import flat
 from leyden.runs.meeting import JOIN_SECONDS, Facts, Meeting
@@ -33,7 +34,7 @@ def meet(trainer: Trainer, run: Run, parts: tuple[object, ...]) -> Meeting | Non
         The meeting; None if this process starts all others itself, or was started by one that has met them.
 
     Raises:
-        UserError: A process has not come, or differs from rank 0.
+        UserError: A process has not come, or differs from rank 0; or LEYDEN_JOIN_SECONDS is no number.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)  # a single process has none
     by_hand = isinstance(environment, LightningEnvironment)  # which starts the other processes of its node
@@ -41,12 +42,20 @@ def meet(trainer: Trainer, run: Run, parts: tuple[object, ...]) -> Meeting | Non
     announce_nodes(trainer)
     if environment is None or count == 1 or (by_hand and trainer.local_rank > 0):
         return None
-    seconds = rendezvous_timeout(trainer).total_seconds() if by_hand else float(os.environ.get(JOIN_SECONDS, 50))
+    seconds = rendezvous_timeout(trainer).total_seconds() if by_hand else _join_seconds()
     hosts = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     meeting = Meeting((environment.main_address, environment.main_port), rank, count, seconds, hosts)
     meeting.compare("start", _facts(run, parts))
     meeting.seconds = max(meeting.seconds, rendezvous_timeout(trainer).total_seconds())  # some may cache their images
     return meeting
+
+
+def _join_seconds() -> float:
+    text = os.environ.get(JOIN_SECONDS, "50")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"{JOIN_SECONDS} is {text}, but must be a number of seconds") from error
 
 
 def compare_data(meeting: Meeting | None, data: LightningDataModule | None) -> None:
