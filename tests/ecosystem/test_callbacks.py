@@ -52,7 +52,7 @@ WARNED = {
     "Timer": ["--trainer.callbacks.duration=00:01:00:00"],
 }
 REFUSED = {
-    "StochasticWeightAveraging": (["--trainer.callbacks.swa_lrs=0.01"], "take WeightAveraging"),
+    "StochasticWeightAveraging": (["--trainer.callbacks.swa_lrs=0.01"], "take leyden.callbacks.swa.SWA"),
     "lightning.pytorch.callbacks.spike.SpikeDetection": ([], "SpikeDetection cannot be read back"),
     "ThroughputMonitor": ([], "batch_size_fn"),  # a function, which only Python can give
 }
