@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,14 +28,17 @@ REAL_DATA = os.environ.get("LEYDEN_DATA")
 
 
 @pytest.fixture(autouse=True)
-def fresh_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def fresh_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps the user's files and seed out of the tests, and threads from fighting over the cores."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)  # a rank that fails ignores it, and its children would too
     monkeypatch.setenv("LEYDEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("LEYDEN_DATA", raising=False)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_MODE", "disabled")  # its process takes a second to start; tests/runs has it on
     torch.set_num_threads(1)
+    yield
+    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 @pytest.fixture

@@ -46,8 +46,12 @@ time.sleep(0.2)
 if stopped:
     sys.exit(f"{{len(stopped)}} signals") if len(stopped) > 1 else sys.exit(143)
 if behaviour[0] == 0:
-    run = next(pathlib.Path("done").iterdir())
-    run.rename(folder / "2026-01-01_00-00-00")
+    for run in pathlib.Path("done").iterdir():
+        try:
+            run.rename(folder / "2026-01-01_00-00-00")
+            break
+        except FileNotFoundError:  # another run has taken it
+            pass
 with open("times.txt", "a") as file:
     print(start, time.monotonic(), file=file)
 sys.exit(behaviour[0])
