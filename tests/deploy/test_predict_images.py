@@ -175,7 +175,7 @@ MISTAKES = {
     "there is no file or folder nowhere": [*PREDICT, "nowhere"],
     "no image in empty": [*PREDICT, "empty"],
     "expected at least one argument": PREDICT,
-    "unknown option `--trainer.accelerator` beside --images; did you mean `accelerator`": [
+    "leyden predict --images has no option `--trainer.accelerator`; did you mean `accelerator`": [
         *PREDICT,
         "images",
         "--trainer.accelerator",

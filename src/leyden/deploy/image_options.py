@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leyden.data.image_search import find_images
 from leyden.deploy.option_parser import OptionParser
-from leyden.errors import UserError, did_you_mean
+from leyden.errors import UserError
 from leyden.runs.directory import RUNS
 
 
@@ -18,8 +18,7 @@ def read_options(args: list[str]) -> argparse.Namespace:
     Raises:
         UserError: An option is unknown, wrong or missing.
     """
-    parser = OptionParser()
-    parser.add_argument("--ckpt_path")
+    parser = OptionParser("leyden predict --images")
     parser.add_argument("--images", nargs="+", action="extend")
     parser.add_argument("--invert", action="store_true")
     parser.add_argument("--top_k", type=int)
@@ -30,16 +29,7 @@ def read_options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--accelerator", choices=["auto", "cpu", "gpu"], default="auto")
     parser.add_argument("--name")
     parser.add_argument("--trainer.default_root_dir", dest="default_root_dir", default=RUNS)
-    options, unknown = parser.parse_known_args(args)
-    for arg in unknown:
-        name = arg.lstrip("-").partition("=")[0]
-        if name in ("config", "c"):
-            raise UserError("--images takes no --config: model and preprocessing are those of the checkpoint")
-        if arg.startswith("-"):
-            raise UserError(f"unknown option `{arg}` beside --images{did_you_mean(name, vars(options))}")
-        raise UserError(f"`{arg}` belongs to no option: the names of images follow --images")
-    if options.ckpt_path is None:
-        raise UserError("`leyden predict` needs --ckpt_path: a file, a run directory, `best` or `last`")
+    options = parser.read(args)
     for name in ("top_k", "batch_size"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} is {value}, but must be 1 or more")

@@ -29,7 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("args", "reason"),
     [
         ([], "needs --ckpt_path"),
-        ([*CKPT, "--prot", "80"], "unknown option `--prot` of leyden demo; did you mean `port`"),
+        ([*CKPT, "--prot", "80"], "leyden demo has no option `--prot`; did you mean `port`"),
         ([*CKPT, "--port", "0"], "must be 1 to 65535"),
         ([*CKPT, "--port", "70000"], "must be 1 to 65535"),
         ([*CKPT, "--port", "web"], "--port"),

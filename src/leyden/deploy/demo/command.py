@@ -14,7 +14,7 @@ from leyden.deploy.demo.examples import Examples, read_examples
 from leyden.deploy.extras import require
 from leyden.deploy.load import load, load_parts, make_predictor
 from leyden.deploy.option_parser import OptionParser
-from leyden.errors import UserError, did_you_mean
+from leyden.errors import UserError
 from leyden.runs.directory import BEST, RUNS
 from leyden.runs.metrics import read_rows
 
@@ -73,17 +73,11 @@ def read_options(args: list[str]) -> argparse.Namespace:
     Raises:
         UserError: An option is unknown, wrong or missing, or the page would be open to others without a password.
     """
-    parser = OptionParser()
-    parser.add_argument("--ckpt_path")
+    parser = OptionParser("leyden demo")
     parser.add_argument("--port", type=int)
     parser.add_argument("--host", default=LOCAL)
     parser.add_argument("--auth")
-    options, unknown = parser.parse_known_args(args)
-    if unknown:
-        name = unknown[0].lstrip("-").partition("=")[0]
-        raise UserError(f"unknown option `{unknown[0]}` of leyden demo{did_you_mean(name, vars(options))}")
-    if options.ckpt_path is None:
-        raise UserError("`leyden demo` needs --ckpt_path: a file, a run directory, `best` or `last`, or an ONNX file")
+    options = parser.read(args)
     if options.port is not None and not 0 < options.port < 2**16:
         raise UserError(f"--port is {options.port}, but must be 1 to 65535")
     if options.auth is not None and not all(options.auth.partition(":")):

@@ -6,45 +6,28 @@ from torch import Tensor, nn
 from leyden.data.image_batches import ImageBatches
 from leyden.deploy.predictor import Predictor
 from leyden.errors import UserError
-from leyden.models.tasks import Classifier, Regressor
+from leyden.models.task import Task
+from leyden.models.tasks import Classifier
 
 
-class RawClassifier(nn.Module):
-    """Map a batch of inputs to the probabilities of the classes, (N, num_classes).
-
-    Args:
-        scale: Turns the raw inputs into those of the model.
-        model: The model, which emits logits. What it does before its network, such as resizing, is included.
-    """
-
-    def __init__(self, scale: nn.Module, model: Classifier) -> None:
-        super().__init__()
-        self.scale = scale
-        self.model = model
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map raw inputs (N, *input_shape) to probabilities (N, num_classes), float32."""
-        logits: Tensor = self.model(self.scale(inputs))
-        return logits.float().softmax(dim=1)
-
-
-class RawRegressor(nn.Module):
-    """Map a batch of inputs to the predicted values, (N, out_features).
+class RawNetwork(nn.Module):
+    """Map a batch of raw inputs to the answers of a model.
 
     Args:
         scale: Turns the raw inputs into those of the model.
-        model: The model.
+        model: The model, with what it does before its network, such as resizing.
     """
 
-    def __init__(self, scale: nn.Module, model: Regressor) -> None:
+    def __init__(self, scale: nn.Module, model: Task) -> None:
         super().__init__()
         self.scale = scale
         self.model = model
+        self.is_classifier = isinstance(model, Classifier)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map raw inputs (N, *input_shape) to values (N, out_features), float32."""
-        values: Tensor = self.model(self.scale(inputs))
-        return values.float()
+        """Map raw inputs (N, *input_shape) to probabilities (N, num_classes) or values (N, out_features), float32."""
+        outputs: Tensor = self.model(self.scale(inputs)).float()
+        return outputs.softmax(dim=1) if self.is_classifier else outputs
 
 
 class PixelScale(nn.Module):
@@ -86,6 +69,4 @@ def raw_network(predictor: Predictor) -> nn.Module:
                 "inherit `normalize` from leyden.data.image_batches.ImageBatches"
             )
         scale = PixelScale(data)
-    if isinstance(predictor.model, Classifier):
-        return RawClassifier(scale, predictor.model).eval()
-    return RawRegressor(scale, predictor.model).eval()
+    return RawNetwork(scale, predictor.model).eval()
